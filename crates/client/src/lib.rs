@@ -1,0 +1,1 @@
+//! The client core without I/O: outbox, sync, conversations, ticks.

@@ -1,0 +1,1 @@
+//! The wire: frames, their JSON and CBOR encodings, error codes.

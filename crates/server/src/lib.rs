@@ -1,0 +1,1 @@
+//! The program `tidings`: gateway, users, chat, presence, configuration.

@@ -1,0 +1,1 @@
+//! The embedded store: one LSM tree in a data directory, one committer.

@@ -1,0 +1,1 @@
+//! The store's trait, an in-memory implementation and the conformance suite.

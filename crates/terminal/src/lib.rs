@@ -1,0 +1,1 @@
+//! The terminal clients: `tidings chat`, `tidings send`, `tidings tail`.

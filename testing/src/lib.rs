@@ -1,0 +1,1 @@
+//! Simulation, fault harnesses and end-to-end tests.
