@@ -49,7 +49,7 @@ apt_install() {
 
 # SQLite is bundled as C source, and rustc links through cc.
 need_c_compiler() {
-    have cc || apt_install build-essential
+    have cc || apt_install gcc libc6-dev
 }
 
 # Stops with advice unless there is a Rust that can build the workspace.

@@ -1,0 +1,97 @@
+//! The digest: one number over everything of a user's inbox, by which a lost last message or tick
+//! is noticed within one heartbeat.
+//!
+//! It is a sum, modulo 2^53, of one [`hash`] per watermark, so a mark that moves costs one
+//! subtraction and one addition, and the order of conversations does not matter.
+
+use crate::id::{ConversationId, UserId};
+use crate::log::Seq;
+
+/// Numbers on the wire fit in 53 bits.
+pub const MASK: u64 = (1 << 53) - 1;
+
+/// A 64-bit hash of tagged bytes: FNV-1a over the tag, a zero byte and the bytes, then the
+/// finaliser of MurmurHash3 (both public domain). Any language computes it in ten lines, which is
+/// what matters here; it is not cryptographic.
+#[must_use]
+pub fn hash(tag: &[u8], bytes: &[u8]) -> u64 {
+    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
+    for &byte in tag.iter().chain(&[0]).chain(bytes) {
+        state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    state ^ (state >> 33)
+}
+
+/// The part of the digest that a conversation's head contributes.
+#[must_use]
+pub fn head(conversation: ConversationId, seq: Seq) -> u64 {
+    term(b"head", conversation, UserId([0; 16]), seq)
+}
+
+/// The part that my own read mark contributes.
+#[must_use]
+pub fn read(conversation: ConversationId, me: UserId, seq: Seq) -> u64 {
+    term(b"read", conversation, me, seq)
+}
+
+/// The part that another member's delivered mark contributes (in conversations of up to 32 members).
+#[must_use]
+pub fn delivered(conversation: ConversationId, member: UserId, seq: Seq) -> u64 {
+    term(b"delivered", conversation, member, seq)
+}
+
+/// The part that another member's shown mark contributes (in conversations of up to 32 members).
+#[must_use]
+pub fn shown(conversation: ConversationId, member: UserId, seq: Seq) -> u64 {
+    term(b"shown", conversation, member, seq)
+}
+
+/// The sum of two digests or parts.
+#[must_use]
+pub fn add(sum: u64, part: u64) -> u64 {
+    sum.wrapping_add(part) & MASK
+}
+
+/// A digest without a part that was in it.
+#[must_use]
+pub fn remove(sum: u64, part: u64) -> u64 {
+    sum.wrapping_sub(part) & MASK
+}
+
+/// A mark at 0 contributes nothing, so that absent and never raised are the same.
+fn term(tag: &[u8], conversation: ConversationId, user: UserId, seq: Seq) -> u64 {
+    if seq == 0 {
+        return 0;
+    }
+    let mut bytes = [0; 40];
+    bytes[..16].copy_from_slice(&conversation.0);
+    bytes[16..32].copy_from_slice(&user.0);
+    bytes[32..].copy_from_slice(&seq.to_be_bytes());
+    hash(tag, &bytes) & MASK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_do_not_depend_on_order_and_can_be_taken_back() {
+        let (c, d) = (ConversationId([1; 16]), ConversationId([2; 16]));
+        let both = add(head(c, 7), head(d, 9));
+        assert_eq!(both, add(head(d, 9), head(c, 7)));
+        assert_eq!(remove(both, head(d, 9)), head(c, 7));
+        assert_eq!(head(c, 0), 0);
+        assert!(both <= MASK);
+    }
+
+    /// Written down in docs/protocol for those who write a client: it never changes.
+    #[test]
+    fn the_documented_examples() {
+        assert_eq!(format!("{:016x}", hash(b"head", b"")), "84e8d08147ebcce8");
+        let me = UserId([2; 16]);
+        let digest = add(head(ConversationId([1; 16]), 7), read(ConversationId([1; 16]), me, 5));
+        expect_test::expect!["2499182281880085"].assert_eq(&digest.to_string());
+    }
+}
