@@ -126,7 +126,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         kind: 1,
         reply_to: None,
         sent_at: 1_791_234_567_890,
-        text: "The ferry leaves at ten past four, so let us meet at the pier at half past three with the tickets: ü"
+        text: "The ferry leaves at ten past four, so let us meet at the pier at half past three with the tickets ü"
             .into(),
     });
 
@@ -137,12 +137,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{:<14} {:>6} {:>10} {:>10} {:>10} {:>10}",
         "", "bytes", "write best", "middle", "read best", "middle"
     );
-    row(
-        "ours",
-        &frame,
-        |frame| cbor::to_vec(frame),
-        |bytes| cbor::from_slice(bytes),
-    )?;
+    row("ours", &frame, cbor::to_vec, |bytes| {
+        cbor::from_slice(bytes)
+    })?;
     row(
         "cbor4ii serde",
         &frame,
@@ -156,12 +153,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     row("ciborium", &frame, ciborium_write, |bytes| {
         ciborium::from_reader(bytes)
     })?;
-    row(
-        "serde_json",
-        &frame,
-        |frame| serde_json::to_vec(frame),
-        |bytes| serde_json::from_slice(bytes),
-    )?;
+    row("serde_json", &frame, serde_json::to_vec, |bytes| {
+        serde_json::from_slice(bytes)
+    })?;
 
     let mut output = Vec::with_capacity(256);
     let (into_best, into_middle) = nanoseconds(|| {

@@ -103,7 +103,6 @@ mod major {
     pub(super) const ARRAY: u8 = 4;
     pub(super) const MAP: u8 = 5;
     pub(super) const TAG: u8 = 6;
-    pub(super) const SIMPLE: u8 = 7;
 }
 
 /// The initial bytes that are whole values (RFC 8949, section 3.3), or open and close an indefinite length.

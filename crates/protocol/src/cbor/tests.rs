@@ -139,7 +139,7 @@ proptest! {
         prop_assert!(rest.is_empty());
         let fields = read.as_map().unwrap();
         prop_assert_eq!(fields.len(), 12);
-        for (index, (key, _)) in fields.iter().enumerate() {
+        for (index, (key, _)) in (0_u32..).zip(fields) {
             prop_assert_eq!(key, &Value::from(index));
         }
         prop_assert_eq!(&fields[5].1, &Value::from(value.text));
