@@ -38,13 +38,13 @@ apt_install() {
         as_root=(sudo)
     fi
     say "Installing with apt-get: $*"
-    local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
+    local output install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
         apt-get install --yes --quiet=2 --no-install-recommends -o DPkg::Lock::Timeout=300 "$@")
     # The package lists may be absent or old; refreshing them is the slow half, so only then.
-    if ! "${install[@]}" >/dev/null 2>&1; then
-        "${as_root[@]}" apt-get update --quiet=2 >&2 || fail "apt-get update failed"
-        "${install[@]}" >&2 || fail "apt-get could not install $*"
-    fi
+    "${install[@]}" >/dev/null 2>&1 && return
+    output=$("${as_root[@]}" apt-get update --quiet=2 2>&1) || say "$output"
+    output=$("${install[@]}" 2>&1) || fail "apt-get could not install $*:
+$output"
 }
 
 # SQLite is bundled as C source, and rustc links through cc.
