@@ -16,8 +16,9 @@ use tidings_core::mark::Mark;
 use tidings_core::{ClientId, Time, UserId};
 
 pub use types::{
-    Alterations, Append, AppendError, ClientIdSearch, Direction, Document, DocumentKind, Durability, LogHead,
-    MemberQuery, Page, PutDocument, PutError, ReadLog, StateSnapshot, Step, StoreError, Want,
+    Alterations, Append, AppendError, ClientIdSearch, Direction, Document, DocumentKind,
+    Durability, LogHead, MemberQuery, Page, PutDocument, PutError, ReadLog, StateSnapshot, Step,
+    StoreError, StoredMember, Want,
 };
 
 /// The answer of a store: a future on the heap, so that stores can be chosen at run time.
@@ -46,7 +47,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What alters each of these entries: edits, a deletion, reactions. From the index by target kept
     /// beside the log, and as of one moment. Targets that nothing alters are left out.
-    fn alterations(&self, log: LogId, targets: Vec<Seq>) -> StoreFuture<'_, Result<Vec<Alterations>, StoreError>>;
+    fn alterations(
+        &self,
+        log: LogId,
+        targets: Vec<Seq>,
+    ) -> StoreFuture<'_, Result<Vec<Alterations>, StoreError>>;
 
     /// Looks for the entry that an author's client id became, in the entries above `above`.
     fn find_client_id(
@@ -67,13 +72,21 @@ pub trait Store: Send + Sync + 'static {
     fn erase(&self, log: LogId, seqs: Vec<Seq>) -> StoreFuture<'_, Result<(), StoreError>>;
 
     /// Entries whose expiry is at or before `now` and whose body is not erased yet, earliest first.
-    fn expired(&self, now: Time, limit: usize) -> StoreFuture<'_, Result<Vec<(LogId, Seq)>, StoreError>>;
+    fn expired(
+        &self,
+        now: Time,
+        limit: usize,
+    ) -> StoreFuture<'_, Result<Vec<(LogId, Seq)>, StoreError>>;
 
     // Watermarks.
 
     /// Raises marks, each to the higher of its value and the given one. With [`Durability::Late`] it
     /// returns at once, reads see the value at once, and the disk at most 100 ms later.
-    fn raise_marks(&self, marks: Vec<Mark>, durability: Durability) -> StoreFuture<'_, Result<(), StoreError>>;
+    fn raise_marks(
+        &self,
+        marks: Vec<Mark>,
+        durability: Durability,
+    ) -> StoreFuture<'_, Result<(), StoreError>>;
 
     /// All marks of one owner in one log.
     fn marks(&self, log: LogId, owner: [u8; 16]) -> StoreFuture<'_, Result<Vec<Mark>, StoreError>>;
@@ -105,7 +118,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes a state with the members that changed since the last. Ignored if an equal or newer one is
     /// there. Durable when it returns.
-    fn write_state(&self, log: LogId, state: StateSnapshot) -> StoreFuture<'_, Result<(), StoreError>>;
+    fn write_state(
+        &self,
+        log: LogId,
+        state: StateSnapshot,
+    ) -> StoreFuture<'_, Result<(), StoreError>>;
 
     /// The stored state of a log (without members), `None` if there is none.
     fn read_state(&self, log: LogId) -> StoreFuture<'_, Result<Option<StateSnapshot>, StoreError>>;
@@ -115,12 +132,16 @@ pub trait Store: Send + Sync + 'static {
         &self,
         log: LogId,
         query: MemberQuery,
-    ) -> StoreFuture<'_, Result<Vec<(UserId, Vec<u8>)>, StoreError>>;
+    ) -> StoreFuture<'_, Result<Vec<StoredMember>, StoreError>>;
 
     // Documents.
 
     /// A small document.
-    fn document(&self, kind: DocumentKind, key: Vec<u8>) -> StoreFuture<'_, Result<Option<Document>, StoreError>>;
+    fn document(
+        &self,
+        kind: DocumentKind,
+        key: Vec<u8>,
+    ) -> StoreFuture<'_, Result<Option<Document>, StoreError>>;
 
     /// Writes a document if its version is still the expected one (compare and set). Durable when it returns.
     ///

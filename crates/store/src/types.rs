@@ -165,6 +165,9 @@ pub struct Step {
     pub at: Time,
 }
 
+/// A member and its stored form ([`tidings_core::codec::encode_member`]).
+pub type StoredMember = (UserId, Vec<u8>);
+
 /// A conversation's state in its stored form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateSnapshot {
@@ -172,8 +175,8 @@ pub struct StateSnapshot {
     pub seq: Seq,
     /// The state ([`tidings_core::codec::encode_state`]).
     pub state: Vec<u8>,
-    /// The members that changed since the last snapshot ([`tidings_core::codec::encode_member`]); empty when read.
-    pub members: Vec<(UserId, Vec<u8>)>,
+    /// The members that changed since the last snapshot; empty when read.
+    pub members: Vec<StoredMember>,
 }
 
 /// Which members to read.
