@@ -91,7 +91,10 @@ mod tests {
     fn the_documented_examples() {
         assert_eq!(format!("{:016x}", hash(b"head", b"")), "84e8d08147ebcce8");
         let me = UserId([2; 16]);
-        let digest = add(head(ConversationId([1; 16]), 7), read(ConversationId([1; 16]), me, 5));
+        let digest = add(
+            head(ConversationId([1; 16]), 7),
+            read(ConversationId([1; 16]), me, 5),
+        );
         expect_test::expect!["2499182281880085"].assert_eq(&digest.to_string());
     }
 }

@@ -29,7 +29,10 @@ impl Entry {
     /// The same entry with its body erased.
     #[must_use]
     pub fn erased(self) -> Entry {
-        Entry { envelope: self.envelope, body: Body::Erased }
+        Entry {
+            envelope: self.envelope,
+            body: Body::Erased,
+        }
     }
 }
 
@@ -158,7 +161,10 @@ impl Kind {
     /// Whether the entry changes who is in the conversation, or as what.
     #[must_use]
     pub fn changes_members(self) -> bool {
-        matches!(self, Kind::Create | Kind::Join | Kind::Leave | Kind::Remove | Kind::Role)
+        matches!(
+            self,
+            Kind::Create | Kind::Join | Kind::Leave | Kind::Remove | Kind::Role
+        )
     }
 }
 

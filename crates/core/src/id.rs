@@ -87,7 +87,11 @@ ulid_id!(
 /// and no resistance against chosen ids: the server makes user ids, nobody can choose one.
 #[must_use]
 pub fn direct_id(one: UserId, other: UserId) -> ConversationId {
-    let (low, high) = if one <= other { (one, other) } else { (other, one) };
+    let (low, high) = if one <= other {
+        (one, other)
+    } else {
+        (other, one)
+    };
     let mut pair = [0; 32];
     pair[..16].copy_from_slice(&low.0);
     pair[16..].copy_from_slice(&high.0);
@@ -141,7 +145,9 @@ impl FromStr for ClientId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        const EXPECTED: InvalidId = InvalidId { expected: "a client id (a UUID of 36 characters)" };
+        const EXPECTED: InvalidId = InvalidId {
+            expected: "a client id (a UUID of 36 characters)",
+        };
         let text = text.as_bytes();
         if text.len() != 36 {
             return Err(EXPECTED);
@@ -175,10 +181,20 @@ mod tests {
         assert!(user.to_string().starts_with("u_"));
         assert!(user.to_string().parse::<DeviceId>().is_err());
         let client_id = ClientId::new(Time(1_700_000_000_000), [0xff; 10]);
-        assert_eq!(client_id.to_string(), "018bcfe5-6800-7fff-bfff-ffffffffffff");
+        assert_eq!(
+            client_id.to_string(),
+            "018bcfe5-6800-7fff-bfff-ffffffffffff"
+        );
         assert_eq!(client_id.to_string().parse(), Ok(client_id));
-        assert!("018bcfe5-6800-7fff-bfff-fffffffffffé".parse::<ClientId>().is_err());
-        assert!("u_8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<UserId>().is_err(), "more than 128 bits");
+        assert!(
+            "018bcfe5-6800-7fff-bfff-fffffffffffé"
+                .parse::<ClientId>()
+                .is_err()
+        );
+        assert!(
+            "u_8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<UserId>().is_err(),
+            "more than 128 bits"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod id;
 pub mod log;
 pub mod mark;
 pub mod time;
+mod wire;
 
 pub use conversation::{apply, decide};
 pub use entry::{Body, Entry, Envelope, Kind};

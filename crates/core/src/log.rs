@@ -48,13 +48,19 @@ impl LogId {
     /// The log of a conversation.
     #[must_use]
     pub fn conversation(id: ConversationId) -> LogId {
-        LogId { owner: id.0, part: LogPart::Conversation }
+        LogId {
+            owner: id.0,
+            part: LogPart::Conversation,
+        }
     }
 
     /// A device's own log.
     #[must_use]
     pub fn device(id: DeviceId) -> LogId {
-        LogId { owner: id.0, part: LogPart::Device }
+        LogId {
+            owner: id.0,
+            part: LogPart::Device,
+        }
     }
 
     /// The conversation whose log this is; `None` for a device's log.
@@ -77,7 +83,10 @@ impl LogId {
     pub fn from_bytes(bytes: &[u8; 17]) -> Option<LogId> {
         let mut owner = [0; 16];
         owner.copy_from_slice(&bytes[..16]);
-        Some(LogId { owner, part: LogPart::from_number(bytes[16])? })
+        Some(LogId {
+            owner,
+            part: LogPart::from_number(bytes[16])?,
+        })
     }
 }
 
@@ -112,7 +121,9 @@ impl std::str::FromStr for Generation {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         ulid::Ulid::from_string(text)
             .map(|ulid| Self(ulid.to_bytes()))
-            .map_err(|_| InvalidId { expected: "a generation (26 characters)" })
+            .map_err(|_| InvalidId {
+                expected: "a generation (26 characters)",
+            })
     }
 }
 

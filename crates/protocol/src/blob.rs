@@ -38,6 +38,18 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
+impl schemars::JsonSchema for Blob {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Blob".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "contentEncoding": "base64url", "description": "bytes as URL-safe base64 without padding"
+        })
+    }
+}
+
 struct Base64;
 
 impl Visitor<'_> for Base64 {

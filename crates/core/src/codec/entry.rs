@@ -1,7 +1,9 @@
 //! The stored form of entries: envelope and body apart, since the body can be erased.
 
 use super::primitive::{DecodeError, Reader, Writer};
-use super::state::{read_change, read_kind, read_role, read_settings, write_change, write_settings};
+use super::state::{
+    read_change, read_kind, read_role, read_settings, write_change, write_settings,
+};
 use crate::entry::{Attachment, Body, Content, Envelope, Kind, Opaque, TextContent};
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::time::Time;
@@ -59,7 +61,11 @@ pub fn encode_body(body: &Body) -> Vec<u8> {
     let mut writer = Writer::versioned(VERSION, 64);
     match body {
         Body::Erased | Body::Delete | Body::Leave => {}
-        Body::Create { kind, members, settings } => {
+        Body::Create {
+            kind,
+            members,
+            settings,
+        } => {
             writer.byte(*kind as u8);
             writer.list(members.iter(), |writer, (user, role)| {
                 writer.id(&user.0);
@@ -109,12 +115,21 @@ pub fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, DecodeError> {
         },
         Kind::Message => Body::Message(read_content(&mut reader)?),
         Kind::Edit => Body::Edit(read_content(&mut reader)?),
-        Kind::Reaction => Body::Reaction { emoji: reader.text()?, on: reader.flag()? },
-        Kind::Join => {
-            Body::Join { users: reader.list(|reader| reader.id().map(UserId))?, from: reader.number()? }
-        }
-        Kind::Remove => Body::Remove { user: UserId(reader.id()?) },
-        Kind::Role => Body::Role { user: UserId(reader.id()?), role: read_role(&mut reader)? },
+        Kind::Reaction => Body::Reaction {
+            emoji: reader.text()?,
+            on: reader.flag()?,
+        },
+        Kind::Join => Body::Join {
+            users: reader.list(|reader| reader.id().map(UserId))?,
+            from: reader.number()?,
+        },
+        Kind::Remove => Body::Remove {
+            user: UserId(reader.id()?),
+        },
+        Kind::Role => Body::Role {
+            user: UserId(reader.id()?),
+            role: read_role(&mut reader)?,
+        },
         Kind::Settings => Body::Settings(read_change(&mut reader)?),
         Kind::Commit => Body::Commit(read_opaque(&mut reader)?),
         Kind::Unknown(_) => Body::Unknown(reader.blob()?.to_vec()),
@@ -169,5 +184,8 @@ fn write_opaque(writer: &mut Writer, opaque: &Opaque) {
 }
 
 fn read_opaque(reader: &mut Reader<'_>) -> Result<Opaque, DecodeError> {
-    Ok(Opaque { content_type: reader.text()?, bytes: reader.blob()?.to_vec() })
+    Ok(Opaque {
+        content_type: reader.text()?,
+        bytes: reader.blob()?.to_vec(),
+    })
 }

@@ -15,7 +15,9 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DecodeError::Malformed => write!(f, "stored bytes are malformed"),
-            DecodeError::UnknownVersion(version) => write!(f, "stored bytes are of the unknown version {version}"),
+            DecodeError::UnknownVersion(version) => {
+                write!(f, "stored bytes are of the unknown version {version}")
+            }
         }
     }
 }
@@ -87,7 +89,11 @@ impl Writer {
     }
 
     /// The number of items, then each.
-    pub fn list<T>(&mut self, items: impl ExactSizeIterator<Item = T>, mut write: impl FnMut(&mut Writer, T)) {
+    pub fn list<T>(
+        &mut self,
+        items: impl ExactSizeIterator<Item = T>,
+        mut write: impl FnMut(&mut Writer, T),
+    ) {
         self.number(items.len() as u64);
         for item in items {
             write(self, item);
@@ -119,11 +125,18 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there are any.
     pub fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Malformed) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed)
+        }
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Malformed)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(DecodeError::Malformed)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -183,7 +196,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When fewer are left.
     pub fn id(&mut self) -> Result<[u8; 16], DecodeError> {
-        self.take(16)?.try_into().map_err(|_| DecodeError::Malformed)
+        self.take(16)?
+            .try_into()
+            .map_err(|_| DecodeError::Malformed)
     }
 
     /// Bytes.
@@ -200,7 +215,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When it is not UTF-8.
     pub fn text(&mut self) -> Result<String, DecodeError> {
-        std::str::from_utf8(self.blob()?).map(str::to_owned).map_err(|_| DecodeError::Malformed)
+        std::str::from_utf8(self.blob()?)
+            .map(str::to_owned)
+            .map_err(|_| DecodeError::Malformed)
     }
 
     /// A value or none.
@@ -211,7 +228,11 @@ impl<'a> Reader<'a> {
         &mut self,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+        if self.flag()? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// A list.

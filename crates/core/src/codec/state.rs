@@ -2,7 +2,8 @@
 
 use super::primitive::{DecodeError, Reader, Writer};
 use crate::conversation::{
-    ConversationKind, Encryption, Member, Policy, Recent, Retention, Role, Settings, SettingsChange, Span, State,
+    ConversationKind, Encryption, Member, Policy, Recent, Retention, Role, Settings,
+    SettingsChange, Span, State,
 };
 use crate::id::{ClientId, UserId};
 use crate::log::Generation;
@@ -97,7 +98,11 @@ pub fn decode_member(bytes: &[u8]) -> Result<Member, DecodeError> {
     let member = Member {
         role: read_role(&mut reader)?,
         spans: reader.list(|reader| {
-            Ok(Span { joined: reader.number()?, from: reader.number()?, left: reader.option(Reader::number)? })
+            Ok(Span {
+                joined: reader.number()?,
+                from: reader.number()?,
+                left: reader.option(Reader::number)?,
+            })
         })?,
         own: reader.number()?,
         joined: MarkValue {
@@ -155,8 +160,12 @@ pub(super) fn write_change(writer: &mut Writer, change: &SettingsChange) {
     writer.option(change.describe, policy);
     writer.option(change.share_history, Writer::flag);
     writer.option(change.retention, write_retention);
-    writer.option(change.vanish_after, |writer, millis| writer.option(millis, Writer::number));
-    writer.option(change.invite_link, |writer, link| writer.option(link, |writer, link| writer.id(&link)));
+    writer.option(change.vanish_after, |writer, millis| {
+        writer.option(millis, Writer::number)
+    });
+    writer.option(change.invite_link, |writer, link| {
+        writer.option(link, |writer, link| writer.id(&link))
+    });
 }
 
 pub(super) fn read_change(reader: &mut Reader<'_>) -> Result<SettingsChange, DecodeError> {
@@ -188,7 +197,9 @@ fn write_retention(writer: &mut Writer, retention: Retention) {
 fn read_retention(reader: &mut Reader<'_>) -> Result<Retention, DecodeError> {
     match reader.byte()? {
         1 => Ok(Retention::Forever),
-        2 => u16::try_from(reader.number()?).map(Retention::Days).map_err(|_| DecodeError::Malformed),
+        2 => u16::try_from(reader.number()?)
+            .map(Retention::Days)
+            .map_err(|_| DecodeError::Malformed),
         3 => Ok(Retention::UntilDelivered),
         _ => Err(DecodeError::Malformed),
     }

@@ -34,9 +34,15 @@ pub enum ApplyError {
 impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ApplyError::OutOfOrder { expected, found } => write!(f, "entry {found} where {expected} is next"),
-            ApplyError::UpdateNeeded { rules } => write!(f, "the entry needs version {rules} of the rules"),
-            ApplyError::BodyMissing { seq } => write!(f, "the body of entry {seq} is needed and gone"),
+            ApplyError::OutOfOrder { expected, found } => {
+                write!(f, "entry {found} where {expected} is next")
+            }
+            ApplyError::UpdateNeeded { rules } => {
+                write!(f, "the entry needs version {rules} of the rules")
+            }
+            ApplyError::BodyMissing { seq } => {
+                write!(f, "the body of entry {seq} is needed and gone")
+            }
         }
     }
 }
@@ -53,12 +59,18 @@ impl std::error::Error for ApplyError {}
 pub fn apply(state: &mut State, members: &mut MemberMap, entry: &Entry) -> Result<(), ApplyError> {
     let envelope = &entry.envelope;
     if envelope.seq != state.seq + 1 {
-        return Err(ApplyError::OutOfOrder { expected: state.seq + 1, found: envelope.seq });
+        return Err(ApplyError::OutOfOrder {
+            expected: state.seq + 1,
+            found: envelope.seq,
+        });
     }
     if envelope.rules > RULES {
-        return Err(ApplyError::UpdateNeeded { rules: envelope.rules });
+        return Err(ApplyError::UpdateNeeded {
+            rules: envelope.rules,
+        });
     }
-    let needs_body = envelope.kind.changes_members() && envelope.kind != Kind::Leave || envelope.kind == Kind::Settings;
+    let needs_body = envelope.kind.changes_members() && envelope.kind != Kind::Leave
+        || envelope.kind == Kind::Settings;
     if needs_body && entry.body == Body::Erased {
         return Err(ApplyError::BodyMissing { seq: envelope.seq });
     }
@@ -82,16 +94,36 @@ pub fn apply(state: &mut State, members: &mut MemberMap, entry: &Entry) -> Resul
 fn apply_body(state: &mut State, members: &mut MemberMap, entry: &Entry) {
     let envelope = &entry.envelope;
     match &entry.body {
-        Body::Create { kind, members: first, settings } => {
+        Body::Create {
+            kind,
+            members: first,
+            settings,
+        } => {
             state.kind = *kind;
             state.settings = settings.clone();
             for &(user, role) in first {
-                enter(state, members, user, role, envelope.seq, envelope.seq, entry);
+                enter(
+                    state,
+                    members,
+                    user,
+                    role,
+                    envelope.seq,
+                    envelope.seq,
+                    entry,
+                );
             }
         }
         Body::Join { users, from } => {
             for &user in users {
-                enter(state, members, user, Role::Member, envelope.seq, *from, entry);
+                enter(
+                    state,
+                    members,
+                    user,
+                    Role::Member,
+                    envelope.seq,
+                    *from,
+                    entry,
+                );
             }
         }
         Body::Remove { user } => exit(state, members, *user, envelope.seq),
@@ -107,34 +139,65 @@ fn apply_body(state: &mut State, members: &mut MemberMap, entry: &Entry) {
     }
 }
 
-fn enter(state: &mut State, members: &mut MemberMap, user: UserId, role: Role, joined: Seq, from: Seq, entry: &Entry) {
-    let member =
-        members.entry(user).or_insert_with(|| Member { role, spans: Vec::new(), own: 0, joined: MarkValue::default() });
+fn enter(
+    state: &mut State,
+    members: &mut MemberMap,
+    user: UserId,
+    role: Role,
+    joined: Seq,
+    from: Seq,
+    entry: &Entry,
+) {
+    let member = members.entry(user).or_insert_with(|| Member {
+        role,
+        spans: Vec::new(),
+        own: 0,
+        joined: MarkValue::default(),
+    });
     if member.is_in() {
         return;
     }
     member.role = role;
-    member.spans.push(Span { joined, from, left: None });
+    member.spans.push(Span {
+        joined,
+        from,
+        left: None,
+    });
     if member.spans.len() > SPANS_MAX {
         member.spans.remove(0);
     }
-    member.joined = MarkValue { seq: joined, ordinal: state.ordinal, own: member.own, at: entry.envelope.at };
+    member.joined = MarkValue {
+        seq: joined,
+        ordinal: state.ordinal,
+        own: member.own,
+        at: entry.envelope.at,
+    };
     state.member_count += 1;
     state.owner_count += u32::from(role == Role::Owner);
 }
 
 fn exit(state: &mut State, members: &mut MemberMap, user: UserId, seq: Seq) {
     // On a client the members may not all be known; the counts are then the server's to say.
-    let Some(member) = members.get_mut(&user) else { return };
-    let Some(span) = member.spans.last_mut().filter(|span| span.left.is_none()) else { return };
+    let Some(member) = members.get_mut(&user) else {
+        return;
+    };
+    let Some(span) = member.spans.last_mut().filter(|span| span.left.is_none()) else {
+        return;
+    };
     span.left = Some(seq);
     state.member_count = state.member_count.saturating_sub(1);
-    state.owner_count = state.owner_count.saturating_sub(u32::from(member.role == Role::Owner));
+    state.owner_count = state
+        .owner_count
+        .saturating_sub(u32::from(member.role == Role::Owner));
 }
 
 fn set_role(state: &mut State, members: &mut MemberMap, user: UserId, role: Role) {
-    let Some(member) = members.get_mut(&user).filter(|member| member.is_in()) else { return };
-    state.owner_count = state.owner_count.saturating_sub(u32::from(member.role == Role::Owner));
+    let Some(member) = members.get_mut(&user).filter(|member| member.is_in()) else {
+        return;
+    };
+    state.owner_count = state
+        .owner_count
+        .saturating_sub(u32::from(member.role == Role::Owner));
     state.owner_count += u32::from(role == Role::Owner);
     member.role = role;
 }

@@ -1,11 +1,11 @@
 //! What `decide` is asked, what it is told besides the state, and how it says no.
 
+use super::state::Role;
 use super::state::{ConversationKind, MemberMap, Settings, SettingsChange};
 use crate::entry::{Content, Opaque};
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::log::{Position, Seq};
 use crate::time::Time;
-use super::state::Role;
 
 /// A wish of a device that becomes an entry if the rules allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 
 use super::command::{Action, Command, Earlier, Facts, Named, Reject, Search, Target};
 use super::state::{
-    ConversationKind, Encryption, Limits, Member, Policy, Retention, Role, Settings, SettingsChange, State,
+    ConversationKind, Encryption, Limits, Member, Policy, Retention, Role, Settings,
+    SettingsChange, State,
 };
 use crate::entry::{Body, Content, Entry, Envelope, Kind, Opaque, RULES, TextContent};
 use crate::id::UserId;
@@ -20,6 +21,10 @@ const VANISH_MILLIS_MAX: u64 = 366 * crate::time::DAY_MILLIS;
 
 /// The answer to a command that was not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every decision is an entry, and is taken apart at once"
+)]
 pub enum Decision {
     /// This is to be the next entry.
     Append(Entry),
@@ -35,11 +40,16 @@ pub enum Decision {
 /// Where an earlier try of the command has to be looked for before [`decide`] may be asked.
 #[must_use]
 pub fn search_for_earlier(state: &State, command: &Command) -> Search {
-    if state.find_recent(command.author, command.client_id).is_some() {
+    if state
+        .find_recent(command.author, command.client_id)
+        .is_some()
+    {
         return Search::NotNeeded;
     }
     match command.after {
-        Some(after) if after.generation != state.generation || after.seq > state.seq => Search::Impossible,
+        Some(after) if after.generation != state.generation || after.seq > state.seq => {
+            Search::Impossible
+        }
         Some(after) if after.seq < state.recent_above => Search::Above(after.seq),
         None if state.recent_above > 0 => Search::Newest,
         _ => Search::NotNeeded,
@@ -71,16 +81,28 @@ pub fn decide(
         return Err(Reject::Suspended);
     }
     let verdict = match &command.action {
-        Action::Create { kind, users, settings } => {
-            decide_create(state, command, *kind, users, settings, facts, limits)?
-        }
+        Action::Create {
+            kind,
+            users,
+            settings,
+        } => decide_create(state, command, *kind, users, settings, facts, limits)?,
         Action::Join { link } => decide_join(state, command, link, named, limits)?,
         action => {
             let member = author_in(state, command, named)?;
             if command.if_epoch.is_some_and(|epoch| epoch != state.epoch) {
                 return Err(Reject::EpochMoved { epoch: state.epoch });
             }
-            decide_member_action(&Asked { state, command, named, facts, limits, member }, action)?
+            decide_member_action(
+                &Asked {
+                    state,
+                    command,
+                    named,
+                    facts,
+                    limits,
+                    member,
+                },
+                action,
+            )?
         }
     };
     Ok(Decision::Append(entry_of(state, command, verdict, now)))
@@ -104,7 +126,13 @@ enum Expires {
 
 impl Verdict {
     fn plain(kind: Kind, body: Body) -> Verdict {
-        Verdict { kind, body, target: None, counts: false, expires: Expires::Never }
+        Verdict {
+            kind,
+            body,
+            target: None,
+            counts: false,
+            expires: Expires::Never,
+        }
     }
 }
 
@@ -118,9 +146,16 @@ struct Asked<'a> {
     member: &'a Member,
 }
 
-fn earlier_try(state: &State, command: &Command, earlier: Earlier) -> Result<Option<Decision>, Reject> {
+fn earlier_try(
+    state: &State,
+    command: &Command,
+    earlier: Earlier,
+) -> Result<Option<Decision>, Reject> {
     if let Some(recent) = state.find_recent(command.author, command.client_id) {
-        return Ok(Some(Decision::Already { seq: recent.seq, at: recent.at }));
+        return Ok(Some(Decision::Already {
+            seq: recent.seq,
+            at: recent.at,
+        }));
     }
     match earlier {
         Earlier::Found { seq, at } => Ok(Some(Decision::Already { seq, at })),
@@ -133,11 +168,19 @@ fn earlier_try(state: &State, command: &Command, earlier: Earlier) -> Result<Opt
     }
 }
 
-fn author_in<'a>(state: &State, command: &Command, named: &Named<'a>) -> Result<&'a Member, Reject> {
+fn author_in<'a>(
+    state: &State,
+    command: &Command,
+    named: &Named<'a>,
+) -> Result<&'a Member, Reject> {
     if state.seq == 0 {
         return Err(Reject::NotFound);
     }
-    named.members.get(&command.author).filter(|member| member.is_in()).ok_or(Reject::NotFound)
+    named
+        .members
+        .get(&command.author)
+        .filter(|member| member.is_in())
+        .ok_or(Reject::NotFound)
 }
 
 fn entry_of(state: &State, command: &Command, verdict: Verdict, now: Time) -> Entry {
@@ -184,15 +227,28 @@ fn decide_create(
     check_distinct(users, command.author)?;
     check_settings(settings, limits)?;
     let (own_role, bound) = match kind {
-        ConversationKind::Direct if users.len() != 1 => return Err(Reject::Invalid("a direct conversation has one other user")),
+        ConversationKind::Direct if users.len() != 1 => {
+            return Err(Reject::Invalid("a direct conversation has one other user"));
+        }
         ConversationKind::Direct => (Role::Member, 2),
         ConversationKind::Group => (Role::Owner, limits.group_members_max),
     };
-    check_bound("group_members_max", users.len() as u64 + 1, u64::from(bound))?;
+    check_bound(
+        "group_members_max",
+        users.len() as u64 + 1,
+        u64::from(bound),
+    )?;
     let members = std::iter::once((command.author, own_role))
         .chain(users.iter().map(|&user| (user, Role::Member)))
         .collect();
-    Ok(Verdict::plain(Kind::Create, Body::Create { kind, members, settings: settings.clone() }))
+    Ok(Verdict::plain(
+        Kind::Create,
+        Body::Create {
+            kind,
+            members,
+            settings: settings.clone(),
+        },
+    ))
 }
 
 fn decide_join(
@@ -206,21 +262,37 @@ fn decide_join(
     if state.seq == 0 || state.settings.invite_link.as_ref() != Some(link) {
         return Err(Reject::LinkInvalid);
     }
-    if named.members.get(&command.author).is_some_and(Member::is_in) {
+    if named
+        .members
+        .get(&command.author)
+        .is_some_and(Member::is_in)
+    {
         return Err(Reject::NoChange);
     }
-    check_bound("group_members_max", u64::from(state.member_count) + 1, u64::from(limits.group_members_max))?;
+    check_bound(
+        "group_members_max",
+        u64::from(state.member_count) + 1,
+        u64::from(limits.group_members_max),
+    )?;
     Ok(join_of(state, vec![command.author]))
 }
 
 fn join_of(state: &State, users: Vec<UserId>) -> Verdict {
-    let from = if state.settings.share_history { 1 } else { state.seq + 1 };
+    let from = if state.settings.share_history {
+        1
+    } else {
+        state.seq + 1
+    };
     Verdict::plain(Kind::Join, Body::Join { users, from })
 }
 
 fn decide_member_action(asked: &Asked<'_>, action: &Action) -> Result<Verdict, Reject> {
     match action {
-        Action::Message { content, reply_to, silent } => decide_message(asked, content, *reply_to, *silent),
+        Action::Message {
+            content,
+            reply_to,
+            silent,
+        } => decide_message(asked, content, *reply_to, *silent),
         Action::Edit { target, content } => decide_edit(asked, *target, content),
         Action::Delete { target } => decide_delete(asked, *target),
         Action::React { target, emoji, on } => decide_reaction(asked, *target, emoji, *on),
@@ -250,7 +322,12 @@ fn decide_message(
         if seq > asked.state.seq || !asked.member.may_see(seq) {
             return Err(Reject::TargetNotFound);
         }
-        if asked.named.target.as_ref().is_some_and(|target| target.kind != Kind::Message) {
+        if asked
+            .named
+            .target
+            .as_ref()
+            .is_some_and(|target| target.kind != Kind::Message)
+        {
             return Err(Reject::TargetNotMessage);
         }
     }
@@ -259,7 +336,11 @@ fn decide_message(
         body: Body::Message(content.clone()),
         target: reply_to,
         counts: !silent,
-        expires: asked.state.settings.vanish_after.map_or(Expires::Never, Expires::After),
+        expires: asked
+            .state
+            .settings
+            .vanish_after
+            .map_or(Expires::Never, Expires::After),
     })
 }
 
@@ -270,7 +351,11 @@ fn decide_edit(asked: &Asked<'_>, seq: Seq, content: &Content) -> Result<Verdict
         return Err(Reject::NotAllowed);
     }
     check_content(asked, content)?;
-    check_bound("edits_max", target.edits as u64 + 1, asked.limits.edits_max as u64)?;
+    check_bound(
+        "edits_max",
+        target.edits as u64 + 1,
+        asked.limits.edits_max as u64,
+    )?;
     Ok(Verdict {
         kind: Kind::Edit,
         body: Body::Edit(content.clone()),
@@ -287,7 +372,10 @@ fn decide_delete(asked: &Asked<'_>, seq: Seq) -> Result<Verdict, Reject> {
     if target.author != asked.command.author && !moderates {
         return Err(Reject::NotAllowed);
     }
-    Ok(Verdict { target: Some(seq), ..Verdict::plain(Kind::Delete, Body::Delete) })
+    Ok(Verdict {
+        target: Some(seq),
+        ..Verdict::plain(Kind::Delete, Body::Delete)
+    })
 }
 
 fn decide_reaction(asked: &Asked<'_>, seq: Seq, emoji: &str, on: bool) -> Result<Verdict, Reject> {
@@ -301,18 +389,32 @@ fn decide_reaction(asked: &Asked<'_>, seq: Seq, emoji: &str, on: bool) -> Result
     if emoji.trim().is_empty() || emoji.chars().any(char::is_control) {
         return Err(Reject::Invalid("emoji"));
     }
-    check_bound("emoji_bytes_max", emoji.len() as u64, asked.limits.emoji_bytes_max as u64)?;
+    check_bound(
+        "emoji_bytes_max",
+        emoji.len() as u64,
+        asked.limits.emoji_bytes_max as u64,
+    )?;
     let stands = target.reactions.iter().any(|other| other == emoji);
     if stands == on {
         return Err(Reject::NoChange);
     }
     if on {
         let max = asked.limits.reactions_per_member_max as u64;
-        check_bound("reactions_per_member_max", target.reactions.len() as u64 + 1, max)?;
+        check_bound(
+            "reactions_per_member_max",
+            target.reactions.len() as u64 + 1,
+            max,
+        )?;
     }
     Ok(Verdict {
         target: Some(seq),
-        ..Verdict::plain(Kind::Reaction, Body::Reaction { emoji: emoji.to_owned(), on })
+        ..Verdict::plain(
+            Kind::Reaction,
+            Body::Reaction {
+                emoji: emoji.to_owned(),
+                on,
+            },
+        )
     })
 }
 
@@ -323,11 +425,18 @@ fn decide_invite(asked: &Asked<'_>, users: &[UserId]) -> Result<Verdict, Reject>
         return Err(Reject::Invalid("users"));
     }
     check_distinct(users, asked.command.author)?;
-    if users.iter().any(|user| asked.named.members.get(user).is_some_and(Member::is_in)) {
+    if users
+        .iter()
+        .any(|user| asked.named.members.get(user).is_some_and(Member::is_in))
+    {
         return Err(Reject::NoChange);
     }
     let count = u64::from(asked.state.member_count) + users.len() as u64;
-    check_bound("group_members_max", count, u64::from(asked.limits.group_members_max))?;
+    check_bound(
+        "group_members_max",
+        count,
+        u64::from(asked.limits.group_members_max),
+    )?;
     Ok(join_of(asked.state, users.to_vec()))
 }
 
@@ -356,7 +465,9 @@ fn decide_role(asked: &Asked<'_>, user: UserId, role: Role) -> Result<Verdict, R
     // Owners give and take every role; admins make members admins, and may step down themselves.
     let allowed = match own {
         Role::Owner => true,
-        Role::Admin => role <= Role::Admin && (subject.role < Role::Admin || user == asked.command.author),
+        Role::Admin => {
+            role <= Role::Admin && (subject.role < Role::Admin || user == asked.command.author)
+        }
         Role::Member => false,
     };
     if !allowed {
@@ -370,7 +481,10 @@ fn decide_role(asked: &Asked<'_>, user: UserId, role: Role) -> Result<Verdict, R
 }
 
 fn decide_configure(asked: &Asked<'_>, change: &SettingsChange) -> Result<Verdict, Reject> {
-    let vanishing = SettingsChange { vanish_after: change.vanish_after, ..SettingsChange::default() };
+    let vanishing = SettingsChange {
+        vanish_after: change.vanish_after,
+        ..SettingsChange::default()
+    };
     match asked.state.kind {
         // Either of two people may make their messages vanish; a direct conversation has no other settings.
         ConversationKind::Direct if *change == vanishing => {}
@@ -386,7 +500,10 @@ fn decide_configure(asked: &Asked<'_>, change: &SettingsChange) -> Result<Verdic
         return Err(Reject::NoChange);
     }
     check_settings(&settings, asked.limits)?;
-    Ok(Verdict::plain(Kind::Settings, Body::Settings(change.clone())))
+    Ok(Verdict::plain(
+        Kind::Settings,
+        Body::Settings(change.clone()),
+    ))
 }
 
 fn decide_commit(asked: &Asked<'_>, opaque: &Opaque) -> Result<Verdict, Reject> {
@@ -415,7 +532,12 @@ fn target_message<'a>(asked: &'a Asked<'_>, seq: Seq) -> Result<&'a Target, Reje
 }
 
 fn subject_in<'a>(asked: &Asked<'a>, user: UserId) -> Result<&'a Member, Reject> {
-    asked.named.members.get(&user).filter(|member| member.is_in()).ok_or(Reject::NoSuchMember)
+    asked
+        .named
+        .members
+        .get(&user)
+        .filter(|member| member.is_in())
+        .ok_or(Reject::NoSuchMember)
 }
 
 fn check_may_post(asked: &Asked<'_>) -> Result<(), Reject> {
@@ -426,19 +548,35 @@ fn check_may_post(asked: &Asked<'_>) -> Result<(), Reject> {
 }
 
 fn check_group(asked: &Asked<'_>) -> Result<(), Reject> {
-    if asked.state.kind == ConversationKind::Group { Ok(()) } else { Err(Reject::NotInThisKind) }
+    if asked.state.kind == ConversationKind::Group {
+        Ok(())
+    } else {
+        Err(Reject::NotInThisKind)
+    }
 }
 
 fn check_policy(policy: Policy, member: &Member) -> Result<(), Reject> {
-    if policy.allows(member.role) { Ok(()) } else { Err(Reject::NotAllowed) }
+    if policy.allows(member.role) {
+        Ok(())
+    } else {
+        Err(Reject::NotAllowed)
+    }
 }
 
 /// Refuses what would leave members behind without an owner.
-fn check_owner_remains(asked: &Asked<'_>, subject: &Member, role: Option<Role>) -> Result<(), Reject> {
+fn check_owner_remains(
+    asked: &Asked<'_>,
+    subject: &Member,
+    role: Option<Role>,
+) -> Result<(), Reject> {
     let gone = role.is_none();
     let is_last = subject.role == Role::Owner && asked.state.owner_count == 1;
     let others = asked.state.member_count > 1 || !gone;
-    if is_last && others && role != Some(Role::Owner) { Err(Reject::LastOwner) } else { Ok(()) }
+    if is_last && others && role != Some(Role::Owner) {
+        Err(Reject::LastOwner)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_distinct(users: &[UserId], author: UserId) -> Result<(), Reject> {
@@ -454,7 +592,9 @@ fn check_distinct(users: &[UserId], author: UserId) -> Result<(), Reject> {
 fn check_content(asked: &Asked<'_>, content: &Content) -> Result<(), Reject> {
     match content {
         Content::Opaque(opaque) => check_opaque(opaque, asked.limits),
-        Content::Text(_) if asked.state.settings.encryption == Encryption::Mls => Err(Reject::MustBeEncrypted),
+        Content::Text(_) if asked.state.settings.encryption == Encryption::Mls => {
+            Err(Reject::MustBeEncrypted)
+        }
         Content::Text(text) => check_text(text, asked.limits),
     }
 }
@@ -465,16 +605,36 @@ fn check_text(content: &TextContent, limits: &Limits) -> Result<(), Reject> {
     }
     // Counting characters walks the text; its bytes already say when there cannot be too many.
     if content.text.len() > limits.text_chars_max {
-        check_bound("text_chars_max", content.text.chars().count() as u64, limits.text_chars_max as u64)?;
+        check_bound(
+            "text_chars_max",
+            content.text.chars().count() as u64,
+            limits.text_chars_max as u64,
+        )?;
     }
-    check_bound("mentions_max", content.mentions.len() as u64, limits.mentions_max as u64)?;
-    check_bound("attachments_max", content.attachments.len() as u64, limits.attachments_max as u64)?;
+    check_bound(
+        "mentions_max",
+        content.mentions.len() as u64,
+        limits.mentions_max as u64,
+    )?;
+    check_bound(
+        "attachments_max",
+        content.attachments.len() as u64,
+        limits.attachments_max as u64,
+    )?;
     for attachment in &content.attachments {
         if attachment.reference.is_empty() {
             return Err(Reject::Invalid("an attachment without a reference"));
         }
-        for text in [&attachment.reference, &attachment.name, &attachment.media_type] {
-            check_bound("reference_bytes_max", text.len() as u64, limits.reference_bytes_max as u64)?;
+        for text in [
+            &attachment.reference,
+            &attachment.name,
+            &attachment.media_type,
+        ] {
+            check_bound(
+                "reference_bytes_max",
+                text.len() as u64,
+                limits.reference_bytes_max as u64,
+            )?;
         }
     }
     Ok(())
@@ -484,24 +644,51 @@ fn check_opaque(opaque: &Opaque, limits: &Limits) -> Result<(), Reject> {
     if opaque.content_type.is_empty() {
         return Err(Reject::Invalid("content_type"));
     }
-    check_bound("reference_bytes_max", opaque.content_type.len() as u64, limits.reference_bytes_max as u64)?;
-    check_bound("opaque_bytes_max", opaque.bytes.len() as u64, limits.opaque_bytes_max as u64)
+    check_bound(
+        "reference_bytes_max",
+        opaque.content_type.len() as u64,
+        limits.reference_bytes_max as u64,
+    )?;
+    check_bound(
+        "opaque_bytes_max",
+        opaque.bytes.len() as u64,
+        limits.opaque_bytes_max as u64,
+    )
 }
 
 fn check_settings(settings: &Settings, limits: &Limits) -> Result<(), Reject> {
-    check_bound("name_chars_max", settings.name.chars().count() as u64, limits.name_chars_max as u64)?;
+    check_bound(
+        "name_chars_max",
+        settings.name.chars().count() as u64,
+        limits.name_chars_max as u64,
+    )?;
     let description = settings.description.chars().count() as u64;
-    check_bound("description_chars_max", description, limits.description_chars_max as u64)?;
-    check_bound("reference_bytes_max", settings.avatar.len() as u64, limits.reference_bytes_max as u64)?;
+    check_bound(
+        "description_chars_max",
+        description,
+        limits.description_chars_max as u64,
+    )?;
+    check_bound(
+        "reference_bytes_max",
+        settings.avatar.len() as u64,
+        limits.reference_bytes_max as u64,
+    )?;
     if settings.retention == Retention::Days(0) {
         return Err(Reject::Invalid("retention: at least one day"));
     }
-    if settings.vanish_after.is_some_and(|millis| !(VANISH_MILLIS_MIN..=VANISH_MILLIS_MAX).contains(&millis)) {
+    if settings
+        .vanish_after
+        .is_some_and(|millis| !(VANISH_MILLIS_MIN..=VANISH_MILLIS_MAX).contains(&millis))
+    {
         return Err(Reject::Invalid("vanish_after: between a second and a year"));
     }
     Ok(())
 }
 
 fn check_bound(limit: &'static str, value: u64, max: u64) -> Result<(), Reject> {
-    if value > max { Err(Reject::TooMuch { limit, max }) } else { Ok(()) }
+    if value > max {
+        Err(Reject::TooMuch { limit, max })
+    } else {
+        Ok(())
+    }
 }

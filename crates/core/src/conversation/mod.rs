@@ -10,6 +10,6 @@ pub use apply::{ApplyError, apply};
 pub use command::{Action, Command, Earlier, Facts, Named, Reject, Search, Target};
 pub use decide::{Decision, decide, search_for_earlier};
 pub use state::{
-    ConversationKind, Encryption, Limits, Member, MemberMap, Policy, RECENT_MAX, Recent, Retention, Role,
-    SPANS_MAX, Settings, SettingsChange, Span, State,
+    ConversationKind, Encryption, Limits, Member, MemberMap, Policy, RECENT_MAX, Recent, Retention,
+    Role, SPANS_MAX, Settings, SettingsChange, Span, State,
 };

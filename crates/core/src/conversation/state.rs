@@ -69,7 +69,10 @@ impl State {
     /// The newest entry with this author and client id among those that the state remembers.
     #[must_use]
     pub fn find_recent(&self, author: UserId, client_id: ClientId) -> Option<&Recent> {
-        self.recent.iter().rev().find(|recent| recent.client_id == client_id && recent.author == author)
+        self.recent
+            .iter()
+            .rev()
+            .find(|recent| recent.client_id == client_id && recent.author == author)
     }
 }
 
@@ -145,7 +148,10 @@ impl Member {
     #[must_use]
     pub fn may_see(&self, seq: Seq) -> bool {
         self.is_in()
-            && self.spans.iter().any(|span| span.from <= seq && span.left.is_none_or(|left| seq <= left))
+            && self
+                .spans
+                .iter()
+                .any(|span| span.from <= seq && span.left.is_none_or(|left| seq <= left))
     }
 
     /// The first seq that the member may see at all; `None` if out.
@@ -160,7 +166,9 @@ impl Member {
     /// Whether the member counts as a recipient of the entry `seq`: had joined at it, and still is in.
     #[must_use]
     pub fn is_recipient(&self, seq: Seq) -> bool {
-        self.spans.last().is_some_and(|span| span.left.is_none() && span.joined <= seq)
+        self.spans
+            .last()
+            .is_some_and(|span| span.left.is_none() && span.joined <= seq)
     }
 }
 
@@ -290,7 +298,13 @@ impl SettingsChange {
     /// Whether it changes nothing but name, description and picture.
     #[must_use]
     pub fn only_describes(&self) -> bool {
-        SettingsChange { name: None, description: None, avatar: None, ..self.clone() }.is_empty()
+        SettingsChange {
+            name: None,
+            description: None,
+            avatar: None,
+            ..self.clone()
+        }
+        .is_empty()
     }
 
     /// Writes the change into `settings`.

@@ -1,0 +1,208 @@
+//! Who is connected here: the live sessions of every user, and each connected user's digest.
+//!
+//! A conversation pushes under its own lock and then the user's (always in this order), so that what a
+//! session is sent and what its digest says never disagree.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidings_core::{ConversationId, DeviceId, UserId, digest};
+use tidings_protocol::{Code, Encoding};
+
+use crate::session::{Caller, Event, QueueLimits, Session};
+
+const SHARDS: usize = 64;
+
+/// All live sessions of this process.
+#[derive(Debug)]
+pub struct Hub {
+    shards: Vec<Mutex<HashMap<UserId, Arc<UserHub>>>>,
+    next_session: AtomicU64,
+    queue_limits: QueueLimits,
+    sessions_per_device_max: usize,
+}
+
+/// The live sessions of one user and the digest of its inbox.
+#[derive(Debug, Default)]
+pub struct UserHub {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: Vec<Arc<Session>>,
+    /// What each conversation contributes to the digest, in the order of their ids.
+    parts: Vec<(ConversationId, u64)>,
+    digest: u64,
+}
+
+impl Hub {
+    /// A hub without sessions.
+    #[must_use]
+    pub fn new(queue_limits: QueueLimits, sessions_per_device_max: usize) -> Hub {
+        Hub {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            next_session: AtomicU64::new(1),
+            queue_limits,
+            sessions_per_device_max,
+        }
+    }
+
+    /// Opens a session: from here on it is sent events. Past the bound of a device its oldest is closed.
+    pub fn open(&self, caller: Caller, encoding: Encoding) -> Arc<Session> {
+        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let session = Arc::new(Session::new(id, caller, encoding, self.queue_limits));
+        let mut shard = self.shard(caller.user);
+        let hub = shard.entry(caller.user).or_default();
+        let mut inner = hub.lock();
+        let of_device = |other: &&Arc<Session>| other.caller.device == caller.device;
+        if inner.sessions.iter().filter(of_device).count() >= self.sessions_per_device_max
+            && let Some(oldest) = inner.sessions.iter().position(|other| of_device(&other))
+        {
+            inner.sessions.remove(oldest).close(Code::Replaced);
+        }
+        inner.sessions.push(session.clone());
+        drop(inner);
+        session
+    }
+
+    /// Forgets a session. Answers whether it was the user's last.
+    pub fn close(&self, session: &Session) -> bool {
+        let mut shard = self.shard(session.caller.user);
+        let Some(hub) = shard.get(&session.caller.user) else {
+            return false;
+        };
+        let mut inner = hub.lock();
+        inner.sessions.retain(|other| other.id != session.id);
+        let last = inner.sessions.is_empty();
+        drop(inner);
+        if last {
+            shard.remove(&session.caller.user);
+        }
+        last
+    }
+
+    /// The live sessions of a user; `None` if there are none.
+    #[must_use]
+    pub fn user(&self, user: UserId) -> Option<Arc<UserHub>> {
+        self.shard(user).get(&user).cloned()
+    }
+
+    /// Closes all sessions of a device.
+    pub fn close_device(&self, user: UserId, device: DeviceId, reason: Code) {
+        if let Some(hub) = self.user(user) {
+            for session in hub.sessions() {
+                if session.caller.device == device {
+                    session.close(reason);
+                }
+            }
+        }
+    }
+
+    /// Every live session, for draining.
+    #[must_use]
+    pub fn all_sessions(&self) -> Vec<Arc<Session>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            for hub in shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+            {
+                all.extend(hub.sessions());
+            }
+        }
+        all
+    }
+
+    fn shard(&self, user: UserId) -> MutexGuard<'_, HashMap<UserId, Arc<UserHub>>> {
+        // The last byte of an id is random.
+        let index = usize::from(user.0[15]) % SHARDS;
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UserHub {
+    /// The user's live sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.lock().sessions.clone()
+    }
+
+    /// Sends an event to every session but those of one device.
+    pub fn push(&self, event: &Event, except: Option<DeviceId>) {
+        for session in &self.lock().sessions {
+            if Some(session.caller.device) != except {
+                session.push_event(event);
+            }
+        }
+    }
+
+    /// Sends an event and, in the same moment, sets what the conversation contributes to the digest.
+    pub fn push_with_part(&self, event: Option<&Event>, conversation: ConversationId, part: u64) {
+        let mut inner = self.lock();
+        inner.set_part(conversation, part);
+        if let Some(event) = event {
+            for session in &inner.sessions {
+                session.push_event(event);
+            }
+        }
+    }
+
+    /// Sets what a conversation contributes unless something newer did already: for what was read from
+    /// the store while live changes could overtake it.
+    pub fn offer_part(&self, conversation: ConversationId, part: u64) {
+        let mut inner = self.lock();
+        if inner
+            .parts
+            .binary_search_by_key(&conversation, |(id, _)| *id)
+            .is_err()
+        {
+            inner.set_part(conversation, part);
+        }
+    }
+
+    /// The digest now.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.lock().digest
+    }
+
+    /// Queues a frame made from the digest, at one moment with everything that is queued before it.
+    pub fn push_digest(
+        &self,
+        session: &Session,
+        frame: impl FnOnce(u64) -> tidings_protocol::ServerFrame,
+    ) {
+        let inner = self.lock();
+        session.push(&frame(inner.digest));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// A conversation that one is no longer in contributes nothing, and says so with 0.
+    fn set_part(&mut self, conversation: ConversationId, part: u64) {
+        match self
+            .parts
+            .binary_search_by_key(&conversation, |(id, _)| *id)
+        {
+            Ok(index) => {
+                if let Some(slot) = self.parts.get_mut(index) {
+                    self.digest = digest::add(digest::remove(self.digest, slot.1), part);
+                    slot.1 = part;
+                }
+            }
+            Err(index) => {
+                self.digest = digest::add(self.digest, part);
+                self.parts.insert(index, (conversation, part));
+            }
+        }
+    }
+}

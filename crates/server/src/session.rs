@@ -1,0 +1,220 @@
+//! A session: one live connection of a device, as the rest of the server sees it. A bounded queue of
+//! encoded frames that some transport (WebSocket, server-sent events, long polling) empties.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tidings_core::{DeviceId, UserId};
+use tidings_protocol::{Code, Encoding, ServerFrame};
+use tokio::sync::Notify;
+
+/// Who asks for something: a device of a user, perhaps over a live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub user: UserId,
+    /// With which device.
+    pub device: DeviceId,
+}
+
+/// A frame that is encoded once per encoding, however many sessions it goes to.
+#[derive(Debug)]
+pub struct Event {
+    frame: ServerFrame,
+    json: OnceLock<Bytes>,
+    cbor: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// An event of this frame.
+    #[must_use]
+    pub fn new(frame: ServerFrame) -> Event {
+        Event {
+            frame,
+            json: OnceLock::new(),
+            cbor: OnceLock::new(),
+        }
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn frame(&self) -> &ServerFrame {
+        &self.frame
+    }
+
+    /// The frame's bytes.
+    #[must_use]
+    pub fn bytes(&self, encoding: Encoding) -> Bytes {
+        let cell = match encoding {
+            Encoding::Json => &self.json,
+            Encoding::Cbor => &self.cbor,
+        };
+        cell.get_or_init(|| encode(&self.frame, encoding)).clone()
+    }
+}
+
+/// The bytes of a frame that goes to one session.
+#[must_use]
+pub fn encode(frame: &ServerFrame, encoding: Encoding) -> Bytes {
+    match encoding.encode(frame) {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(error) => {
+            // Frames are plain data; this cannot happen, and must not take a session's task down if it does.
+            tracing::error!(%error, "a frame could not be encoded");
+            Bytes::new()
+        }
+    }
+}
+
+/// Bounds of a session's queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Frames that may wait.
+    pub frames_max: usize,
+    /// Their bytes.
+    pub bytes_max: usize,
+}
+
+/// One live connection of a device.
+#[derive(Debug)]
+pub struct Session {
+    /// Unique in this process.
+    pub id: u64,
+    /// Whose.
+    pub caller: Caller,
+    /// How its frames are written.
+    pub encoding: Encoding,
+    limits: QueueLimits,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    /// Sends that were accepted and not answered yet.
+    pub sends_outstanding: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    closed: Option<Code>,
+}
+
+/// What a transport finds in the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// At least one frame was appended to the buffer.
+    Frames,
+    /// Nothing waits.
+    Empty,
+    /// Nothing waits, and nothing will: say this and close.
+    Closed(Code),
+}
+
+impl Session {
+    /// A session with an empty queue.
+    #[must_use]
+    pub fn new(id: u64, caller: Caller, encoding: Encoding, limits: QueueLimits) -> Session {
+        Session {
+            id,
+            caller,
+            encoding,
+            limits,
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            sends_outstanding: AtomicUsize::new(0),
+        }
+    }
+
+    /// Queues an event.
+    pub fn push_event(&self, event: &Event) {
+        self.push_bytes(event.bytes(self.encoding));
+    }
+
+    /// Queues a frame for this session alone.
+    pub fn push(&self, frame: &ServerFrame) {
+        self.push_bytes(encode(frame, self.encoding));
+    }
+
+    /// Queues encoded bytes. Past the bound the session is closed: it is slow, and will resume by its
+    /// marks.
+    pub fn push_bytes(&self, bytes: Bytes) {
+        let mut queue = self.lock();
+        if queue.closed.is_some() {
+            return;
+        }
+        if queue.frames.len() >= self.limits.frames_max
+            || queue.bytes + bytes.len() > self.limits.bytes_max
+        {
+            queue.close(Code::SlowConsumer);
+        } else {
+            queue.bytes += bytes.len();
+            queue.frames.push_back(bytes);
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Ends the session: what waits is dropped, except for a reason that lets the client go on at once.
+    pub fn close(&self, reason: Code) {
+        let mut queue = self.lock();
+        if queue.closed.is_none() {
+            match reason {
+                Code::Draining => queue.closed = Some(reason),
+                _ => queue.close(reason),
+            }
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Whether the session is closed, or about to be.
+    #[must_use]
+    pub fn closed(&self) -> Option<Code> {
+        self.lock().closed
+    }
+
+    /// Moves what waits to the end of `buffer`, up to about `bytes_max`.
+    pub fn drain(&self, buffer: &mut Vec<Bytes>, bytes_max: usize) -> Drained {
+        let mut queue = self.lock();
+        let mut taken = 0;
+        while taken < bytes_max
+            && let Some(frame) = queue.frames.pop_front()
+        {
+            taken += frame.len();
+            queue.bytes -= frame.len();
+            buffer.push(frame);
+        }
+        if taken > 0 {
+            if queue.frames.is_empty() {
+                // An idle session keeps no buffer.
+                queue.frames = VecDeque::new();
+            }
+            return Drained::Frames;
+        }
+        queue.closed.map_or(Drained::Empty, Drained::Closed)
+    }
+
+    /// Waits until there may be something to drain. Cancel-safe; one waiter at a time.
+    pub async fn wait(&self) {
+        self.wake.notified().await;
+    }
+
+    /// A send was answered.
+    pub fn send_settled(&self) {
+        self.sends_outstanding.fetch_sub(1, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn close(&mut self, reason: Code) {
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+        self.closed = Some(reason);
+    }
+}
