@@ -1,0 +1,626 @@
+//! A group: the requests that share one commit, turned into rows.
+//!
+//! Requests take effect in their order. What one of them changes the next one must see although
+//! nothing is in the tables yet, hence the overlays.
+
+use std::collections::HashMap;
+
+use fjall::{Keyspace, OwnedWriteBatch};
+use tidings_core::codec::encode_body;
+use tidings_core::conversation::Retention;
+use tidings_core::log::{LogId, SEQ_MAX, Seq};
+use tidings_core::mark::Mark;
+use tidings_core::time::DAY_MILLIS;
+use tidings_core::{Body, Entry, MarkValue, Time, UserId};
+use tidings_store::{Append, AppendError, PutDocument, PutError, StateSnapshot, StoreError};
+
+use crate::bodies::BodyWriter;
+use crate::commit::failed;
+use crate::keys::{self, EntryKey, MarkKey};
+use crate::late::Values;
+use crate::queue::Request;
+use crate::read::{Reaction, reactions_of_author};
+use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
+use crate::tables::Tables;
+use crate::upkeep::Done;
+use crate::{damaged_row, misuse};
+
+/// Rows of logs that the committer remembers; all are forgotten when there are more.
+const LOGS_CACHED_MAX: usize = 100_000;
+
+/// What the committer remembers from group to group. Nobody else writes these rows.
+#[derive(Debug, Default)]
+pub(crate) struct Caches {
+    logs: HashMap<LogId, Option<LogRow>>,
+    last_version: Option<u64>,
+}
+
+/// Requests on their way into one commit.
+pub(crate) struct Group<'a> {
+    tables: &'a Tables,
+    bodies: &'a mut BodyWriter,
+    caches: &'a mut Caches,
+    batch: OwnedWriteBatch,
+    entries: HashMap<EntryKey, EntryRow>,
+    marks: HashMap<MarkKey, MarkValue>,
+    documents: HashMap<Vec<u8>, u64>,
+    reactions: HashMap<(LogId, Seq), Vec<Reaction>>,
+    states: HashMap<LogId, Seq>,
+    answers: Vec<SendAnswer>,
+    /// Whether body files may have died.
+    buries: bool,
+}
+
+/// Sends an answer, once it is true.
+pub(crate) type SendAnswer = Box<dyn FnOnce() + Send>;
+
+/// A group that is ready: its bodies are synced, its rows are to be committed.
+pub(crate) struct Finished {
+    pub(crate) batch: OwnedWriteBatch,
+    pub(crate) answers: Vec<SendAnswer>,
+    /// Body files to delete after the commit.
+    pub(crate) dead_files: Vec<u32>,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn new(
+        tables: &'a Tables,
+        bodies: &'a mut BodyWriter,
+        caches: &'a mut Caches,
+    ) -> Group<'a> {
+        if caches.logs.len() > LOGS_CACHED_MAX {
+            caches.logs.clear();
+        }
+        Group {
+            batch: tables.database.batch(),
+            tables,
+            bodies,
+            caches,
+            entries: HashMap::new(),
+            marks: HashMap::new(),
+            documents: HashMap::new(),
+            reactions: HashMap::new(),
+            states: HashMap::new(),
+            answers: Vec::new(),
+            buries: false,
+        }
+    }
+
+    /// Takes a request in. An error is not the request's: the store cannot go on.
+    pub(crate) fn take(&mut self, request: Request) -> Result<(), StoreError> {
+        match request {
+            Request::Append(append, answer) => {
+                let result = self.append(*append)?;
+                self.answer(move || answer.send(result).is_ok());
+            }
+            Request::Trim(log, up_to, answer) => {
+                let result = self.trim(log, up_to)?;
+                self.answer(move || answer.send(Ok(result)).is_ok());
+            }
+            Request::Erase(log, seqs, answer) => {
+                self.erase(log, &seqs)?;
+                self.answer(move || answer.send(Ok(())).is_ok());
+            }
+            Request::RaiseMarks(marks, answer) => {
+                self.raise_marks(&marks)?;
+                self.answer(move || answer.send(Ok(())).is_ok());
+            }
+            Request::WriteState(log, state, answer) => {
+                self.write_state_of(log, state)?;
+                self.answer(move || answer.send(Ok(())).is_ok());
+            }
+            Request::PutDocument(put, answer) => {
+                let result = self.put_document(put)?;
+                self.answer(move || answer.send(result).is_ok());
+            }
+            Request::Upkeep(done, answer) => {
+                self.upkeep(done)?;
+                self.answer(move || answer.send(Ok(())).is_ok());
+            }
+            Request::Flush(answer) => self.answer(move || answer.send(Ok(())).is_ok()),
+            Request::Late | Request::Close => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, send: impl FnOnce() -> bool + Send + 'static) {
+        self.answers.push(Box::new(move || {
+            // Who asked may have gone away; what was asked is done all the same.
+            let _ = send();
+        }));
+    }
+
+    /// Syncs the bodies and hands over the rows.
+    pub(crate) fn finish(mut self) -> Result<Finished, StoreError> {
+        let dead_files = if self.buries {
+            self.bodies.take_dead()
+        } else {
+            Vec::new()
+        };
+        for &id in &dead_files {
+            self.batch.remove(&self.tables.upkeep, keys::file(id));
+        }
+        for (id, row) in self.bodies.sync().map_err(|error| failed(&error))? {
+            self.batch
+                .insert(&self.tables.upkeep, keys::file(id), row.encode());
+        }
+        Ok(Finished {
+            batch: self.batch,
+            answers: self.answers,
+            dead_files,
+        })
+    }
+
+    fn log(&mut self, log: LogId) -> Result<Option<LogRow>, StoreError> {
+        if let Some(row) = self.caches.logs.get(&log) {
+            return Ok(*row);
+        }
+        let row = match get(&self.tables.logs, &keys::log(log))? {
+            Some(bytes) => Some(LogRow::decode(&bytes).map_err(damaged_row)?),
+            None => None,
+        };
+        self.caches.logs.insert(log, row);
+        Ok(row)
+    }
+
+    fn put_log(&mut self, log: LogId, row: LogRow) {
+        self.batch
+            .insert(&self.tables.logs, keys::log(log), row.encode());
+        self.caches.logs.insert(log, Some(row));
+    }
+
+    fn append(&mut self, append: Append) -> Result<Result<(), AppendError>, StoreError> {
+        let Append {
+            log,
+            expected_head,
+            generation,
+            entries,
+            retention,
+            erase,
+            marks,
+            state,
+        } = append;
+        if let Err(error) = check_numbers(expected_head, &entries, state.as_ref()) {
+            return Ok(Err(error.into()));
+        }
+        let mut row = match self.log(log)? {
+            Some(row) => row,
+            None => LogRow {
+                state: self.state_of_no_log(log)?,
+                ..LogRow::new(generation, retention)
+            },
+        };
+        if row.head != expected_head || row.generation != generation {
+            return Ok(Err(AppendError::Conflict { head: row.head }));
+        }
+        if let Err(error) = check_order(&row, &entries) {
+            return Ok(Err(error.into()));
+        }
+        row.retention = retention;
+        for entry in entries {
+            row.head = entry.envelope.seq;
+            row.ordinal = entry.envelope.ordinal;
+            row.at = entry.envelope.at;
+            self.put_entry(log, retention, entry)?;
+        }
+        if let Some(state) = state {
+            self.write_state(log, &mut row, state);
+        }
+        self.put_log(log, row);
+        self.erase(log, &erase)?;
+        self.raise_marks(&marks)?;
+        Ok(Ok(()))
+    }
+
+    fn put_entry(
+        &mut self,
+        log: LogId,
+        retention: Retention,
+        entry: Entry,
+    ) -> Result<(), StoreError> {
+        self.index_by_target(log, &entry)?;
+        let Entry { envelope, body } = entry;
+        let body = match body {
+            Body::Erased => BodyRow::Erased,
+            Body::Delete | Body::Leave => BodyRow::Empty,
+            body => {
+                let bytes = encode_body(&body);
+                let class = body_class(retention, &envelope);
+                let place = self
+                    .bodies
+                    .put(class, envelope.at, &bytes)
+                    .map_err(|error| failed(&error))?;
+                BodyRow::At(place)
+            }
+        };
+        let tables = self.tables;
+        let client = keys::client(log, envelope.author, envelope.client_id, envelope.seq);
+        self.batch
+            .insert(&tables.clients, client, rows::encode_number(envelope.at.0));
+        if let Some(expires) = envelope.expires.filter(|_| body != BodyRow::Erased) {
+            self.batch
+                .insert(&tables.expiry, keys::expiry(expires, log, envelope.seq), []);
+        }
+        self.put_entry_row(log, EntryRow { envelope, body });
+        Ok(())
+    }
+
+    fn index_by_target(&mut self, log: LogId, entry: &Entry) -> Result<(), StoreError> {
+        let envelope = &entry.envelope;
+        let Some(target) = envelope.target.filter(|_| envelope.alters_target()) else {
+            return Ok(());
+        };
+        let mut row = AlterationRow {
+            kind: envelope.kind,
+            author: envelope.author,
+            replaces: Vec::new(),
+        };
+        if let Body::Reaction { emoji, on } = &entry.body {
+            row.replaces = self.standing_reactions(log, target, envelope.author, emoji)?;
+            self.reactions
+                .entry((log, target))
+                .or_default()
+                .push(Reaction {
+                    seq: envelope.seq,
+                    author: envelope.author,
+                    emoji: emoji.clone(),
+                    on: *on,
+                    replaces: row.replaces.clone(),
+                });
+        }
+        self.batch.insert(
+            &self.tables.targets,
+            keys::target(log, target, envelope.seq),
+            row.encode(),
+        );
+        Ok(())
+    }
+
+    /// The reactions of an author with an emoji that stand on an entry: those that a further one replaces.
+    fn standing_reactions(
+        &self,
+        log: LogId,
+        target: Seq,
+        author: UserId,
+        emoji: &str,
+    ) -> Result<Vec<Seq>, StoreError> {
+        let stored = reactions_of_author(self.tables, self.bodies.files(), log, target, author)?;
+        let here = self
+            .reactions
+            .get(&(log, target))
+            .into_iter()
+            .flatten()
+            .filter(|other| other.author == author);
+        let mut standing = Vec::new();
+        for other in stored.iter().chain(here) {
+            standing.retain(|seq| !other.replaces.contains(seq));
+            if other.on && other.emoji == emoji {
+                standing.push(other.seq);
+            }
+        }
+        Ok(standing)
+    }
+
+    fn put_entry_row(&mut self, log: LogId, row: EntryRow) {
+        let key = keys::entry(log, row.envelope.seq);
+        self.batch.insert(&self.tables.entries, key, row.encode());
+        self.entries.insert(key, row);
+    }
+
+    fn entry_row(&self, log: LogId, seq: Seq) -> Result<Option<EntryRow>, StoreError> {
+        let key = keys::entry(log, seq);
+        if let Some(row) = self.entries.get(&key) {
+            return Ok(Some(row.clone()));
+        }
+        get(&self.tables.entries, &key)?
+            .map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
+            .transpose()
+    }
+
+    fn erase(&mut self, log: LogId, seqs: &[Seq]) -> Result<(), StoreError> {
+        let Some(row) = self.log(log)? else {
+            return Ok(());
+        };
+        for &seq in seqs {
+            // The bodies of trimmed entries are on their way out already.
+            if seq <= row.trimmed || seq > row.head {
+                continue;
+            }
+            let Some(mut entry) = self.entry_row(log, seq)? else {
+                continue;
+            };
+            if let BodyRow::At(place) = entry.body {
+                let length = rows::encode_number(u64::from(place.length));
+                self.batch.insert(
+                    &self.tables.upkeep,
+                    keys::zero(place.file, place.offset),
+                    length,
+                );
+            }
+            if let Some(expires) = entry.envelope.expires {
+                self.batch
+                    .remove(&self.tables.expiry, keys::expiry(expires, log, seq));
+            }
+            if entry.body != BodyRow::Erased {
+                entry.body = BodyRow::Erased;
+                self.put_entry_row(log, entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, log: LogId, up_to: Seq) -> Result<Seq, StoreError> {
+        let Some(mut row) = self.log(log)? else {
+            return Ok(0);
+        };
+        let up_to = up_to.min(row.state).min(row.head);
+        if up_to > row.trimmed {
+            row.trimmed = up_to;
+            self.put_log(log, row);
+            self.batch.insert(&self.tables.upkeep, keys::sweep(log), []);
+        }
+        Ok(row.trimmed)
+    }
+
+    fn write_state_of(&mut self, log: LogId, state: StateSnapshot) -> Result<(), StoreError> {
+        if let Some(mut row) = self.log(log)? {
+            if self.write_state(log, &mut row, state) {
+                self.put_log(log, row);
+            }
+        } else if state.seq > self.state_of_no_log(log)? {
+            self.put_state(log, state);
+        }
+        Ok(())
+    }
+
+    /// The seq of the state of a log that has no row: a state may come before the first entry.
+    fn state_of_no_log(&self, log: LogId) -> Result<Seq, StoreError> {
+        match self.states.get(&log) {
+            Some(seq) => Ok(*seq),
+            None => match get(&self.tables.states, &keys::log(log))? {
+                Some(bytes) => Ok(rows::decode_numbered(&bytes).map_err(damaged_row)?.0),
+                None => Ok(0),
+            },
+        }
+    }
+
+    /// Writes a state if it is newer than the stored one.
+    fn write_state(&mut self, log: LogId, row: &mut LogRow, state: StateSnapshot) -> bool {
+        if state.seq <= row.state {
+            return false;
+        }
+        row.state = state.seq;
+        self.put_state(log, state);
+        true
+    }
+
+    fn put_state(&mut self, log: LogId, state: StateSnapshot) {
+        self.states.insert(log, state.seq);
+        let bytes = rows::encode_numbered(state.seq, &state.state);
+        self.batch
+            .insert(&self.tables.states, keys::log(log), bytes);
+        for (user, member) in state.members {
+            self.batch
+                .insert(&self.tables.members, keys::member(log, user), member);
+        }
+    }
+
+    fn raise_marks(&mut self, marks: &[Mark]) -> Result<(), StoreError> {
+        marks.iter().try_for_each(|mark| {
+            self.raise_mark(
+                keys::mark(mark.log, mark.owner, mark.kind, mark.lane),
+                mark.value,
+            )
+        })
+    }
+
+    fn raise_mark(&mut self, key: MarkKey, value: MarkValue) -> Result<(), StoreError> {
+        let stored = match self.marks.get(&key) {
+            Some(value) => Some(*value),
+            None => match get(&self.tables.marks, &key)? {
+                Some(bytes) => Some(rows::decode_mark(&bytes).map_err(damaged_row)?),
+                None => None,
+            },
+        };
+        if stored.is_some_and(|stored| stored.max(value) == stored) {
+            return Ok(());
+        }
+        self.marks.insert(key, value);
+        let bytes = rows::encode_mark(&value);
+        if keys::is_in_inbox(&key) {
+            self.batch.insert(
+                &self.tables.inbox,
+                keys::inbox_of_mark(&key),
+                bytes.as_slice(),
+            );
+        }
+        self.batch.insert(&self.tables.marks, key, bytes);
+        Ok(())
+    }
+
+    /// Writes what was raised late.
+    pub(crate) fn write_late(&mut self, late: Values) -> Result<(), StoreError> {
+        for (key, value) in late.marks {
+            self.raise_mark(key, value)?;
+        }
+        for (key, at) in late.steps {
+            // The first time of a step stays.
+            if get(&self.tables.steps, &key)?.is_none() {
+                self.batch
+                    .insert(&self.tables.steps, key, rows::encode_number(at.0));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_document(&mut self, put: PutDocument) -> Result<Result<u64, PutError>, StoreError> {
+        let key = keys::document(put.kind, &put.key);
+        let version = match self.documents.get(&key) {
+            Some(version) => *version,
+            None => match get(&self.tables.documents, &key)? {
+                Some(bytes) => rows::decode_numbered(&bytes).map_err(damaged_row)?.0,
+                None => 0,
+            },
+        };
+        if put.expected.is_some_and(|expected| expected != version) {
+            return Ok(Err(PutError::Conflict { version }));
+        }
+        let written = match put.value {
+            Some(value) => {
+                let version = self.next_version()?;
+                let bytes = rows::encode_numbered(version, &value);
+                self.batch
+                    .insert(&self.tables.documents, key.as_slice(), bytes);
+                version
+            }
+            None => {
+                self.batch.remove(&self.tables.documents, key.as_slice());
+                0
+            }
+        };
+        self.documents.insert(key, written);
+        Ok(Ok(written))
+    }
+
+    /// One counter for all documents, so that one deleted and made anew has another version.
+    fn next_version(&mut self) -> Result<u64, StoreError> {
+        let last = match self.caches.last_version {
+            Some(last) => last,
+            None => match get(&self.tables.upkeep, &keys::LAST_VERSION)? {
+                Some(bytes) => rows::decode_number(&bytes).map_err(damaged_row)?,
+                None => 0,
+            },
+        };
+        self.caches.last_version = Some(last + 1);
+        self.batch.insert(
+            &self.tables.upkeep,
+            keys::LAST_VERSION,
+            rows::encode_number(last + 1),
+        );
+        Ok(last + 1)
+    }
+
+    fn upkeep(&mut self, done: Done) -> Result<(), StoreError> {
+        let tables = self.tables;
+        match done {
+            Done::Zeroed(places) => {
+                for (file, offset, length) in places {
+                    self.batch.remove(&tables.upkeep, keys::zero(file, offset));
+                    self.bodies.add_dead(file, length);
+                }
+            }
+            Done::Swept(swept) => {
+                let Some(mut row) = self.log(swept.log)? else {
+                    return Ok(());
+                };
+                row.swept = row.swept.max(swept.up_to);
+                self.put_log(swept.log, row);
+                if row.swept == row.trimmed {
+                    self.batch.remove(&tables.upkeep, keys::sweep(swept.log));
+                }
+                self.batch.insert(
+                    &tables.upkeep,
+                    keys::forget(swept.forget_at, swept.log, swept.up_to),
+                    [],
+                );
+                swept
+                    .expiry
+                    .iter()
+                    .for_each(|key| self.batch.remove(&tables.expiry, *key));
+                swept
+                    .steps
+                    .iter()
+                    .for_each(|key| self.batch.remove(&tables.steps, *key));
+                swept
+                    .dead
+                    .iter()
+                    .for_each(|&(file, bytes)| self.bodies.add_dead(file, bytes));
+            }
+            Done::Forgotten(forgotten) => {
+                let Some(mut row) = self.log(forgotten.log)? else {
+                    return Ok(());
+                };
+                row.forgotten = row.forgotten.max(forgotten.up_to);
+                self.put_log(forgotten.log, row);
+                forgotten
+                    .entries
+                    .iter()
+                    .for_each(|key| self.batch.remove(&tables.entries, *key));
+                forgotten
+                    .clients
+                    .iter()
+                    .for_each(|key| self.batch.remove(&tables.clients, *key));
+                forgotten
+                    .targets
+                    .iter()
+                    .for_each(|key| self.batch.remove(&tables.targets, *key));
+                if let Some(task) = forgotten.finished {
+                    self.batch.remove(&tables.upkeep, task);
+                }
+            }
+            Done::Tidied(now) => self.bodies.seal_past(now).map_err(|error| failed(&error))?,
+        }
+        self.buries = true;
+        Ok(())
+    }
+}
+
+/// Entries are numbered from the expected head, and a state is the one after the last of them.
+fn check_numbers(
+    expected_head: Seq,
+    entries: &[Entry],
+    state: Option<&StateSnapshot>,
+) -> Result<(), StoreError> {
+    let mut last = expected_head;
+    for entry in entries {
+        if last.checked_add(1) != Some(entry.seq()) || entry.seq() > SEQ_MAX {
+            return Err(misuse(
+                "entries that do not follow on each other from the expected head",
+            ));
+        }
+        last = entry.seq();
+    }
+    if entries.is_empty() {
+        return Err(misuse("an append without entries"));
+    }
+    if state.is_some_and(|state| state.seq != last) {
+        return Err(misuse("a state that is not the one after the last entry"));
+    }
+    Ok(())
+}
+
+/// Ordinals and times do not go back.
+fn check_order(row: &LogRow, entries: &[Entry]) -> Result<(), StoreError> {
+    let mut before: (u64, Time) = (row.ordinal, row.at);
+    for entry in entries {
+        let (ordinal, at) = (entry.envelope.ordinal, entry.envelope.at);
+        if ordinal < before.0 || at < before.1 {
+            return Err(misuse(
+                "an ordinal or a time below that of the entry before",
+            ));
+        }
+        before = (ordinal, at);
+    }
+    Ok(())
+}
+
+/// Bodies that expire lie with those that are kept as long, so that their file can go as a whole.
+fn body_class(retention: Retention, envelope: &tidings_core::Envelope) -> Class {
+    let vanishes = envelope
+        .expires
+        .map(|expires| expires.millis_since(envelope.at).div_ceil(DAY_MILLIS));
+    match (
+        retention,
+        vanishes.and_then(|days| u16::try_from(days).ok()),
+    ) {
+        (Retention::Forever, Some(days)) => Class::of(Retention::Days(days)),
+        (Retention::Days(kept), Some(days)) => Class::of(Retention::Days(kept.min(days))),
+        (retention, _) => Class::of(retention),
+    }
+}
+
+fn get(table: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
+    table
+        .get(key)
+        .map_err(|error| StoreError::Damaged(format!("a read failed: {error}")))
+}

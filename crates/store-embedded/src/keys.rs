@@ -1,0 +1,213 @@
+//! The keys of the rows. Big endian throughout, so that rows sort by log and then by number.
+
+use tidings_core::log::{LogId, Seq};
+use tidings_core::mark::{Mark, MarkKind};
+use tidings_core::{ClientId, Time, UserId};
+use tidings_store::{DocumentKind, Step, StoreError};
+
+use crate::damaged;
+
+/// A row that every table has and nobody reads: see [`crate::tables::Tables::rotate`].
+pub(crate) const SENTINEL: [u8; 1] = [0];
+
+/// Bytes of a log's id at the front of a key.
+pub(crate) const LOG: usize = 17;
+
+pub(crate) type EntryKey = [u8; 25];
+pub(crate) type ClientKey = [u8; 57];
+pub(crate) type TargetKey = [u8; 33];
+pub(crate) type MarkKey = [u8; 38];
+pub(crate) type StepKey = [u8; 42];
+
+fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut key = [0; N];
+    let mut rest = key.as_mut_slice();
+    for part in parts {
+        let (front, back) = rest.split_at_mut(part.len());
+        front.copy_from_slice(part);
+        rest = back;
+    }
+    debug_assert!(rest.is_empty(), "the parts fill the key");
+    key
+}
+
+/// `logs`, `states`: one row per log.
+pub(crate) fn log(log: LogId) -> [u8; LOG] {
+    log.to_bytes()
+}
+
+/// `entries`: log, seq.
+pub(crate) fn entry(log: LogId, seq: Seq) -> EntryKey {
+    join(&[&log.to_bytes(), &seq.to_be_bytes()])
+}
+
+/// `clients`: log, author, client id, seq. No client id has two entries, but if one ever had, both are told.
+pub(crate) fn client(log: LogId, author: UserId, client_id: ClientId, seq: Seq) -> ClientKey {
+    join(&[&log.to_bytes(), &author.0, &client_id.0, &seq.to_be_bytes()])
+}
+
+/// `targets`: log, what is altered, by which entry.
+pub(crate) fn target(log: LogId, target: Seq, seq: Seq) -> TargetKey {
+    join(&[&log.to_bytes(), &target.to_be_bytes(), &seq.to_be_bytes()])
+}
+
+/// `marks`: log, owner, kind, lane.
+pub(crate) fn mark(log: LogId, owner: [u8; 16], kind: MarkKind, lane: u32) -> MarkKey {
+    join(&[&log.to_bytes(), &owner, &[kind as u8], &lane.to_be_bytes()])
+}
+
+/// `marks`, what the marks of one owner in one log begin with.
+pub(crate) fn marks_of_owner(log: LogId, owner: [u8; 16]) -> [u8; 33] {
+    join(&[&log.to_bytes(), &owner])
+}
+
+/// `inbox`: the same fields as a mark's key, owner first.
+pub(crate) fn inbox_of_mark(key: &MarkKey) -> MarkKey {
+    join(&[&key[17..33], &key[..17], &key[33..]])
+}
+
+/// The reverse of [`inbox_of_mark`].
+pub(crate) fn mark_of_inbox(key: &MarkKey) -> MarkKey {
+    join(&[&key[16..33], &key[..16], &key[33..]])
+}
+
+/// Whether a mark with this key is also in `inbox`.
+pub(crate) fn is_in_inbox(key: &MarkKey) -> bool {
+    [
+        MarkKind::Joined as u8,
+        MarkKind::Left as u8,
+        MarkKind::Head as u8,
+    ]
+    .contains(&key[33])
+}
+
+/// A mark, but for its value.
+pub(crate) fn parse_mark(key: &MarkKey) -> Result<Mark, StoreError> {
+    Ok(Mark {
+        log: parse_log(key)?,
+        owner: bytes(key, 17)?,
+        kind: MarkKind::from_number(key[33])
+            .ok_or_else(|| damaged("a mark is of an unknown kind"))?,
+        lane: u32::from_be_bytes(bytes(key, 34)?),
+        value: Default::default(),
+    })
+}
+
+/// `steps`: log, owner, kind, seq.
+pub(crate) fn step(step: &Step) -> StepKey {
+    join(&[
+        &step.log.to_bytes(),
+        &step.owner,
+        &[step.kind as u8],
+        &step.seq.to_be_bytes(),
+    ])
+}
+
+/// A step, but for its time.
+pub(crate) fn parse_step(key: &[u8]) -> Result<Step, StoreError> {
+    Ok(Step {
+        log: parse_log(key)?,
+        owner: bytes(key, 17)?,
+        kind: key
+            .get(33)
+            .and_then(|&kind| MarkKind::from_number(kind))
+            .ok_or_else(|| damaged("a step is of an unknown kind"))?,
+        seq: u64::from_be_bytes(bytes(key, 34)?),
+        at: Time(0),
+    })
+}
+
+/// `members`: log, user.
+pub(crate) fn member(log: LogId, user: UserId) -> [u8; 33] {
+    join(&[&log.to_bytes(), &user.0])
+}
+
+/// `documents`: kind, key.
+pub(crate) fn document(kind: DocumentKind, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    bytes.push(kind as u8);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+/// `expiry`: time, log, seq.
+pub(crate) fn expiry(at: Time, log: LogId, seq: Seq) -> [u8; 33] {
+    join(&[&at.0.to_be_bytes(), &log.to_bytes(), &seq.to_be_bytes()])
+}
+
+/// The parts of a key of `expiry`.
+pub(crate) fn parse_expiry(key: &[u8]) -> Result<(Time, LogId, Seq), StoreError> {
+    Ok((
+        Time(u64::from_be_bytes(bytes(key, 0)?)),
+        parse_log(tail(key, 8)?)?,
+        u64::from_be_bytes(bytes(key, 25)?),
+    ))
+}
+
+/// `upkeep`: the last version that a document was given.
+pub(crate) const LAST_VERSION: [u8; 1] = *b"v";
+
+/// `upkeep`: bodies of this log are trimmed and not yet gone from the disk.
+pub(crate) fn sweep(log: LogId) -> [u8; 18] {
+    join(&[b"t", &log.to_bytes()])
+}
+
+/// `upkeep`: this place in a body file is erased and not yet overwritten. The value is its length.
+pub(crate) fn zero(file: u32, offset: u64) -> [u8; 13] {
+    join(&[b"z", &file.to_be_bytes(), &offset.to_be_bytes()])
+}
+
+/// The file and offset of a key made by [`zero`].
+pub(crate) fn parse_zero(key: &[u8]) -> Result<(u32, u64), StoreError> {
+    Ok((
+        u32::from_be_bytes(bytes(key, 1)?),
+        u64::from_be_bytes(bytes(key, 5)?),
+    ))
+}
+
+/// `upkeep`: envelopes and client ids of this log up to a seq go at this time.
+pub(crate) fn forget(due: Time, log: LogId, up_to: Seq) -> [u8; 34] {
+    join(&[
+        b"f",
+        &due.0.to_be_bytes(),
+        &log.to_bytes(),
+        &up_to.to_be_bytes(),
+    ])
+}
+
+/// The parts of a key made by [`forget`].
+pub(crate) fn parse_forget(key: &[u8]) -> Result<(Time, LogId, Seq), StoreError> {
+    parse_expiry(tail(key, 1)?)
+}
+
+/// `upkeep`: a body file.
+pub(crate) fn file(id: u32) -> [u8; 5] {
+    join(&[b"b", &id.to_be_bytes()])
+}
+
+/// The id of a key made by [`file`].
+pub(crate) fn parse_file(key: &[u8]) -> Result<u32, StoreError> {
+    Ok(u32::from_be_bytes(bytes(key, 1)?))
+}
+
+/// The log at the front of a key.
+pub(crate) fn parse_log(key: &[u8]) -> Result<LogId, StoreError> {
+    LogId::from_bytes(&bytes(key, 0)?).ok_or_else(|| damaged("a key names an unknown kind of log"))
+}
+
+/// The seq behind the log of a key of `entries`.
+pub(crate) fn parse_seq(key: &[u8]) -> Result<Seq, StoreError> {
+    Ok(u64::from_be_bytes(bytes(key, LOG)?))
+}
+
+/// `N` bytes of a key from an offset.
+pub(crate) fn bytes<const N: usize>(key: &[u8], at: usize) -> Result<[u8; N], StoreError> {
+    tail(key, at)?
+        .first_chunk()
+        .copied()
+        .ok_or_else(|| damaged("a key is too short"))
+}
+
+fn tail(key: &[u8], at: usize) -> Result<&[u8], StoreError> {
+    key.get(at..).ok_or_else(|| damaged("a key is too short"))
+}

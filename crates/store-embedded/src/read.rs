@@ -1,0 +1,615 @@
+//! Reads. Each is right by itself: what has to fit together is read from one snapshot.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use fjall::{Iter, Keyspace, Readable, Snapshot};
+use tidings_core::codec::decode_body;
+use tidings_core::log::{LogId, Seq};
+use tidings_core::mark::Mark;
+use tidings_core::{Body, ClientId, Entry, Kind, MarkKind, MarkValue, Time, UserId};
+use tidings_store::{
+    Alterations, ClientIdSearch, Direction, Document, DocumentKind, LogHead, MemberQuery, Page,
+    ReadLog, StateSnapshot, Step, StoreError, Want,
+};
+
+use crate::bodies::BodyFiles;
+use crate::keys::{self, MarkKey};
+use crate::late::Late;
+use crate::rows::{self, AlterationRow, BodyRow, EntryRow, LogRow};
+use crate::tables::Tables;
+use crate::{damaged, damaged_row};
+
+/// Reads from tables, body files and the cache of late marks.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) tables: Tables,
+    pub(crate) files: Arc<BodyFiles>,
+    pub(crate) late: Arc<Late>,
+}
+
+/// A reaction as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Reaction {
+    pub(crate) seq: Seq,
+    pub(crate) author: UserId,
+    pub(crate) emoji: String,
+    pub(crate) on: bool,
+    pub(crate) replaces: Vec<Seq>,
+}
+
+impl Reader {
+    pub(crate) fn log(&self, log: LogId) -> Result<Option<LogRow>, StoreError> {
+        get(&self.tables.logs, &keys::log(log))?
+            .map(|bytes| LogRow::decode(&bytes).map_err(damaged_row))
+            .transpose()
+    }
+
+    pub(crate) fn head(&self, log: LogId) -> Result<Option<LogHead>, StoreError> {
+        Ok(self.log(log)?.map(|row| LogHead {
+            generation: row.generation,
+            seq: row.head,
+            ordinal: row.ordinal,
+            at: row.at,
+            trimmed: row.trimmed,
+        }))
+    }
+
+    pub(crate) fn read(&self, log: LogId, read: &ReadLog) -> Result<Page, StoreError> {
+        let snapshot = self.tables.database.snapshot();
+        let mut page = Page {
+            entries: Vec::new(),
+            complete: true,
+        };
+        let Some(row) = log_in(&snapshot, &self.tables, log)? else {
+            return Ok(page);
+        };
+        let kept = match read.want {
+            Want::Entries => row.trimmed + 1,
+            Want::Envelopes => row.forgotten + 1,
+        };
+        let (first, last) = match read.direction {
+            Direction::Forwards => (kept.max(read.from), row.head),
+            Direction::Backwards => (kept, row.head.min(read.from)),
+        };
+        if first > last {
+            return Ok(page);
+        }
+        let range = keys::entry(log, first)..=keys::entry(log, last);
+        let mut rows = snapshot.range(&self.tables.entries, range);
+        let mut bytes = 0;
+        let mut at = None;
+        while page.entries.len() < read.limit && (bytes < read.bytes_max || page.entries.is_empty())
+        {
+            let next = match read.direction {
+                Direction::Forwards => rows.next(),
+                Direction::Backwards => rows.next_back(),
+            };
+            let Some((key, value)) = next.map(pair).transpose()? else {
+                break;
+            };
+            let entry = EntryRow::decode(&value).map_err(damaged_row)?;
+            at = Some(keys::parse_seq(&key)?);
+            bytes += value.len();
+            if read.want == Want::Envelopes {
+                page.entries.push(Entry {
+                    envelope: entry.envelope,
+                    body: Body::Erased,
+                });
+                continue;
+            }
+            if let BodyRow::At(place) = entry.body {
+                bytes += place.length as usize;
+            }
+            // `None`: it was trimmed since the snapshot was taken.
+            if let Some(body) = self.body(log, &entry)? {
+                page.entries.push(Entry {
+                    envelope: entry.envelope,
+                    body,
+                });
+            }
+        }
+        page.complete = match read.direction {
+            Direction::Forwards => at == Some(last),
+            Direction::Backwards => at == Some(first),
+        };
+        Ok(page)
+    }
+
+    /// The body of an entry; `None` if the entry has been trimmed in the meantime.
+    fn body(&self, log: LogId, entry: &EntryRow) -> Result<Option<Body>, StoreError> {
+        let kind = entry.envelope.kind;
+        if let Some(body) = stored_body(&self.files, entry)? {
+            return Ok(Some(body));
+        }
+        // The body was overwritten after the row was read: what does the row say now?
+        let seq = entry.envelope.seq;
+        if self.log(log)?.is_none_or(|row| seq <= row.trimmed) {
+            return Ok(None);
+        }
+        match get(&self.tables.entries, &keys::entry(log, seq))? {
+            Some(bytes)
+                if EntryRow::decode(&bytes).map_err(damaged_row)?.body == BodyRow::Erased =>
+            {
+                Ok(Some(Body::Erased))
+            }
+            _ => Err(damaged(format!(
+                "the body of entry {seq} ({kind:?}) of {log:?} is not where it should be"
+            ))),
+        }
+    }
+
+    pub(crate) fn alterations(
+        &self,
+        log: LogId,
+        targets: &[Seq],
+    ) -> Result<Vec<Alterations>, StoreError> {
+        let snapshot = self.tables.database.snapshot();
+        let Some(row) = log_in(&snapshot, &self.tables, log)? else {
+            return Ok(Vec::new());
+        };
+        let mut all = Vec::new();
+        for &target in targets.iter().filter(|target| **target > row.trimmed) {
+            let mut found = Alterations {
+                target,
+                ..Alterations::default()
+            };
+            let mut standing = BTreeMap::new();
+            for (key, value) in
+                pairs(snapshot.prefix(&self.tables.targets, &keys::target(log, target, 0)[..25]))?
+            {
+                let seq = u64::from_be_bytes(keys::bytes(&key, 25)?);
+                let altered = AlterationRow::decode(&value).map_err(damaged_row)?;
+                match altered.kind {
+                    Kind::Edit => found.edits.push(seq),
+                    Kind::Delete => found.deleted = found.deleted.or(Some(seq)),
+                    _ => {
+                        altered.replaces.iter().for_each(|replaced| {
+                            standing.remove(replaced);
+                        });
+                        let entry = entry_in(&snapshot, &self.tables, log, seq)?;
+                        let body = entry
+                            .map(|entry| self.body(log, &entry))
+                            .transpose()?
+                            .flatten();
+                        if let Some(Body::Reaction { emoji, on: true }) = body {
+                            standing.insert(seq, (emoji, altered.author));
+                        }
+                    }
+                }
+            }
+            found.reactions = standing
+                .into_iter()
+                .map(|(seq, (emoji, user))| (emoji, user, seq))
+                .collect();
+            found.reactions.sort();
+            if found
+                != (Alterations {
+                    target,
+                    ..Alterations::default()
+                })
+            {
+                all.push(found);
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn find_client_id(
+        &self,
+        log: LogId,
+        author: UserId,
+        client_id: ClientId,
+        above: Seq,
+    ) -> Result<ClientIdSearch, StoreError> {
+        // The index first: what is forgotten in between is then found missing, and told as such.
+        let from = keys::client(log, author, client_id, above.saturating_add(1));
+        let found = self
+            .tables
+            .clients
+            .range(from..=keys::client(log, author, client_id, Seq::MAX))
+            .next();
+        let found = found.map(pair).transpose()?;
+        let forgotten = self.log(log)?.map_or(0, |row| row.forgotten);
+        if let Some((key, value)) = found {
+            let seq = u64::from_be_bytes(keys::bytes(&key, 49)?);
+            if seq > forgotten {
+                return Ok(ClientIdSearch::Found {
+                    seq,
+                    at: Time(rows::decode_number(&value).map_err(damaged_row)?),
+                });
+            }
+        }
+        Ok(if above < forgotten {
+            ClientIdSearch::Incomplete
+        } else {
+            ClientIdSearch::Absent
+        })
+    }
+
+    pub(crate) fn expired(&self, now: Time, limit: usize) -> Result<Vec<(LogId, Seq)>, StoreError> {
+        let mut found = Vec::new();
+        let until = keys::expiry(Time(now.0.saturating_add(1)), FIRST_LOG, 0);
+        for row in self
+            .tables
+            .expiry
+            .range(keys::expiry(Time(0), FIRST_LOG, 0)..until)
+        {
+            if found.len() == limit {
+                break;
+            }
+            let (key, _) = pair(row)?;
+            let (_, log, seq) = keys::parse_expiry(&key)?;
+            if self.log(log)?.is_some_and(|row| seq > row.trimmed) {
+                found.push((log, seq));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn marks(&self, log: LogId, owner: [u8; 16]) -> Result<Vec<Mark>, StoreError> {
+        let range = keys::mark(log, owner, MarkKind::Delivered, 0)
+            ..=mark_above(&keys::marks_of_owner(log, owner));
+        let late = self.late.marks(range.clone());
+        let stored = pairs(self.tables.marks.range(range))?;
+        merge(late, stored, |key| Ok(*key))
+    }
+
+    pub(crate) fn marks_of_log(
+        &self,
+        log: LogId,
+        after: Option<[u8; 16]>,
+        limit: usize,
+    ) -> Result<Vec<Mark>, StoreError> {
+        let from = match after {
+            None => mark_from(&keys::log(log)),
+            Some(after) => mark_above(&keys::marks_of_owner(log, after)),
+        };
+        let range = from..=mark_above(&keys::log(log));
+        let late = self.late.marks(range.clone());
+        let owner = |key: &MarkKey| key[17..33].to_vec();
+        let (stored, end) = whole_groups(self.tables.marks.range(range), limit, owner)?;
+        let late = late
+            .into_iter()
+            .filter(|(key, _)| end.as_ref().is_none_or(|end| owner(key) <= *end))
+            .collect();
+        Ok(cut(merge(late, stored, |key| Ok(*key))?, limit, |mark| {
+            mark.owner
+        }))
+    }
+
+    pub(crate) fn memberships(
+        &self,
+        user: UserId,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<Mark>, StoreError> {
+        let mut prefix = user.0.to_vec();
+        let from = match after {
+            None => mark_from(&prefix),
+            Some(after) => {
+                prefix.extend(after.to_bytes());
+                mark_above(&prefix)
+            }
+        };
+        let range = from..=mark_above(&user.0);
+        let late: BTreeMap<MarkKey, MarkValue> = self
+            .late
+            .inbox(user.0)
+            .into_iter()
+            .map(|(key, value)| (keys::inbox_of_mark(&key), value))
+            .collect();
+        let log = |key: &MarkKey| key[16..33].to_vec();
+        let (stored, end) = whole_groups(self.tables.inbox.range(range.clone()), limit, log)?;
+        let late = late
+            .into_iter()
+            .filter(|(key, _)| {
+                range.contains(key) && end.as_ref().is_none_or(|end| log(key) <= *end)
+            })
+            .collect();
+        Ok(cut(
+            merge(late, stored, |key| Ok(keys::mark_of_inbox(key)))?,
+            limit,
+            |mark| mark.log,
+        ))
+    }
+
+    pub(crate) fn steps_past(&self, log: LogId, seq: Seq) -> Result<Vec<Step>, StoreError> {
+        let mut from = [0; 42];
+        from[..keys::LOG].copy_from_slice(&keys::log(log));
+        let mut to = [0xff; 42];
+        to[..keys::LOG].copy_from_slice(&keys::log(log));
+        let mut steps = self.late.steps(from..=to);
+        for (key, value) in pairs(self.tables.steps.range(from..=to))? {
+            // The stored time is the earlier one.
+            steps.insert(
+                keys::bytes(&key, 0)?,
+                Time(rows::decode_number(&value).map_err(damaged_row)?),
+            );
+        }
+        let kept = seq.max(self.log(log)?.map_or(0, |row| row.trimmed) + 1);
+        let mut past: Vec<Step> = Vec::new();
+        for (key, at) in steps {
+            let step = Step {
+                at,
+                ..keys::parse_step(&key)?
+            };
+            let has_one = past
+                .last()
+                .is_some_and(|last| (last.owner, last.kind) == (step.owner, step.kind));
+            if step.seq >= kept && !has_one {
+                past.push(step);
+            }
+        }
+        Ok(past)
+    }
+
+    pub(crate) fn state(&self, log: LogId) -> Result<Option<StateSnapshot>, StoreError> {
+        let Some(bytes) = get(&self.tables.states, &keys::log(log))? else {
+            return Ok(None);
+        };
+        let (seq, state) = rows::decode_numbered(&bytes).map_err(damaged_row)?;
+        Ok(Some(StateSnapshot {
+            seq,
+            state,
+            members: Vec::new(),
+        }))
+    }
+
+    pub(crate) fn members(
+        &self,
+        log: LogId,
+        query: MemberQuery,
+    ) -> Result<Vec<(UserId, Vec<u8>)>, StoreError> {
+        let snapshot = self.tables.database.snapshot();
+        let member =
+            |key: &[u8], value: &[u8]| Ok((UserId(keys::bytes(key, keys::LOG)?), value.to_vec()));
+        match query {
+            MemberQuery::Named(mut users) => {
+                users.sort_unstable();
+                users.dedup();
+                let mut members = Vec::new();
+                for user in users {
+                    let found = snapshot
+                        .get(&self.tables.members, keys::member(log, user))
+                        .map_err(unreadable)?;
+                    members.extend(found.map(|value| (user, value.to_vec())));
+                }
+                Ok(members)
+            }
+            MemberQuery::From { after, limit } => {
+                let from = match after {
+                    None => Bound::Included(keys::member(log, UserId([0; 16]))),
+                    Some(after) => Bound::Excluded(keys::member(log, after)),
+                };
+                let to = Bound::Included(keys::member(log, UserId([0xff; 16])));
+                let rows = snapshot.range(&self.tables.members, (from, to));
+                rows.take(limit)
+                    .map(|row| pair(row).and_then(|(key, value)| member(&key, &value)))
+                    .collect()
+            }
+        }
+    }
+
+    pub(crate) fn document(
+        &self,
+        kind: DocumentKind,
+        key: Vec<u8>,
+    ) -> Result<Option<Document>, StoreError> {
+        let Some(bytes) = get(&self.tables.documents, &keys::document(kind, &key))? else {
+            return Ok(None);
+        };
+        let (version, value) = rows::decode_numbered(&bytes).map_err(damaged_row)?;
+        Ok(Some(Document {
+            key,
+            version,
+            value,
+        }))
+    }
+
+    pub(crate) fn scan_documents(
+        &self,
+        kind: DocumentKind,
+        prefix: &[u8],
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Vec<Document>, StoreError> {
+        let from = match after {
+            Some(after) if after.as_slice() >= prefix => {
+                Bound::Excluded(keys::document(kind, &after))
+            }
+            _ => Bound::Included(keys::document(kind, prefix)),
+        };
+        let begins = keys::document(kind, prefix);
+        let mut documents = Vec::new();
+        for row in self.tables.documents.range((from, Bound::Unbounded)) {
+            if documents.len() == limit {
+                break;
+            }
+            let (key, value) = pair(row)?;
+            if !key.starts_with(&begins) {
+                break;
+            }
+            let (version, value) = rows::decode_numbered(&value).map_err(damaged_row)?;
+            documents.push(Document {
+                key: key.get(1..).unwrap_or_default().to_vec(),
+                version,
+                value,
+            });
+        }
+        Ok(documents)
+    }
+}
+
+/// The smallest id that a log can have.
+const FIRST_LOG: LogId = LogId {
+    owner: [0; 16],
+    part: tidings_core::log::LogPart::Conversation,
+};
+
+/// The reactions of one author on one entry whose bodies are still there.
+pub(crate) fn reactions_of_author(
+    tables: &Tables,
+    files: &BodyFiles,
+    log: LogId,
+    target: Seq,
+    author: UserId,
+) -> Result<Vec<Reaction>, StoreError> {
+    let mut reactions = Vec::new();
+    for (key, value) in pairs(tables.targets.prefix(&keys::target(log, target, 0)[..25]))? {
+        let row = AlterationRow::decode(&value).map_err(damaged_row)?;
+        if row.kind != Kind::Reaction || row.author != author {
+            continue;
+        }
+        let seq = u64::from_be_bytes(keys::bytes(&key, 25)?);
+        let entry = get(&tables.entries, &keys::entry(log, seq))?;
+        let entry = entry
+            .map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
+            .transpose()?;
+        let (emoji, on) = match entry
+            .map(|entry| stored_body(files, &entry))
+            .transpose()?
+            .flatten()
+        {
+            Some(Body::Reaction { emoji, on }) => (emoji, on),
+            // Erased: it no longer stands, but what it replaced stays replaced.
+            _ => (String::new(), false),
+        };
+        reactions.push(Reaction {
+            seq,
+            author,
+            emoji,
+            on,
+            replaces: row.replaces,
+        });
+    }
+    Ok(reactions)
+}
+
+/// The body that a row points to; `None` if it is not (or no longer) there.
+pub(crate) fn stored_body(files: &BodyFiles, entry: &EntryRow) -> Result<Option<Body>, StoreError> {
+    let kind = entry.envelope.kind;
+    match entry.body {
+        BodyRow::Erased => Ok(Some(Body::Erased)),
+        BodyRow::Empty if kind == Kind::Delete => Ok(Some(Body::Delete)),
+        BodyRow::Empty => Ok(Some(Body::Leave)),
+        BodyRow::At(place) => {
+            let bytes = files
+                .read(&place)
+                .map_err(|error| damaged(format!("a body could not be read: {error}")))?;
+            bytes
+                .map(|bytes| decode_body(kind, &bytes).map_err(damaged_row))
+                .transpose()
+        }
+    }
+}
+
+fn log_in(snapshot: &Snapshot, tables: &Tables, log: LogId) -> Result<Option<LogRow>, StoreError> {
+    let row = snapshot
+        .get(&tables.logs, keys::log(log))
+        .map_err(unreadable)?;
+    row.map(|bytes| LogRow::decode(&bytes).map_err(damaged_row))
+        .transpose()
+}
+
+fn entry_in(
+    snapshot: &Snapshot,
+    tables: &Tables,
+    log: LogId,
+    seq: Seq,
+) -> Result<Option<EntryRow>, StoreError> {
+    let row = snapshot
+        .get(&tables.entries, keys::entry(log, seq))
+        .map_err(unreadable)?;
+    row.map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
+        .transpose()
+}
+
+pub(crate) fn get(table: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
+    table.get(key).map_err(unreadable)
+}
+
+fn unreadable(error: fjall::Error) -> StoreError {
+    damaged(format!("a read failed: {error}"))
+}
+
+pub(crate) type Pair = (fjall::UserKey, fjall::UserValue);
+
+pub(crate) fn pair(row: fjall::Guard) -> Result<Pair, StoreError> {
+    row.into_inner().map_err(unreadable)
+}
+
+pub(crate) fn pairs(rows: Iter) -> Result<Vec<Pair>, StoreError> {
+    rows.map(pair).collect()
+}
+
+fn mark_from(prefix: &[u8]) -> MarkKey {
+    let mut key = [0; 38];
+    key[..prefix.len()].copy_from_slice(prefix);
+    key
+}
+
+/// A key above every mark whose key begins with `prefix`, and below all others above those.
+fn mark_above(prefix: &[u8]) -> MarkKey {
+    let mut key = [0xff; 38];
+    key[..prefix.len()].copy_from_slice(prefix);
+    key
+}
+
+/// Rows up to `limit` and the rest of the group in which that falls; with the group they end with, if
+/// there are further rows.
+fn whole_groups(
+    rows: Iter,
+    limit: usize,
+    group: impl Fn(&MarkKey) -> Vec<u8>,
+) -> Result<(Vec<Pair>, Option<Vec<u8>>), StoreError> {
+    let mut taken = Vec::new();
+    let mut last = None;
+    for row in rows {
+        let (key, value) = pair(row)?;
+        let this = Some(group(&keys::bytes(&key, 0)?));
+        if taken.len() >= limit.max(1) && this != last {
+            return Ok((taken, last));
+        }
+        last = this;
+        taken.push((key, value));
+    }
+    Ok((taken, None))
+}
+
+fn merge(
+    mut late: BTreeMap<MarkKey, MarkValue>,
+    stored: Vec<Pair>,
+    mark_key: impl Fn(&MarkKey) -> Result<MarkKey, StoreError>,
+) -> Result<Vec<Mark>, StoreError> {
+    for (key, value) in stored {
+        let value = rows::decode_mark(&value).map_err(damaged_row)?;
+        late.entry(keys::bytes(&key, 0)?)
+            .and_modify(|late| *late = value.max(*late))
+            .or_insert(value);
+    }
+    late.into_iter()
+        .map(|(key, value)| {
+            Ok(Mark {
+                value,
+                ..keys::parse_mark(&mark_key(&key)?)?
+            })
+        })
+        .collect()
+}
+
+/// Cached marks may have made a page longer than asked for: cuts it after a whole group.
+fn cut<K: PartialEq>(mut marks: Vec<Mark>, limit: usize, group: impl Fn(&Mark) -> K) -> Vec<Mark> {
+    let mut length = limit.max(1).min(marks.len());
+    while length > 0 && length < marks.len() && group(&marks[length - 1]) == group(&marks[length]) {
+        length += 1;
+    }
+    marks.truncate(length);
+    marks
+}
+
+/// A range of everything, for walks through whole tables; leaves the sentinel out.
+pub(crate) fn everything() -> impl RangeBounds<[u8; 2]> {
+    [0, 0]..
+}

@@ -1,0 +1,121 @@
+//! The tables: fjall's keyspaces, few on purpose (opening one takes milliseconds, and a start-up
+//! opens them all). Only this module and [`crate::commit`] know how fjall is told things.
+
+use std::path::Path;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::keys;
+use crate::settings::Settings;
+
+/// Journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
+const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
+/// Small memtables: fjall looks whether to rotate the journal only when one is flushed.
+const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// All tables, by what their rows are. Keys are described in [`keys`], values in [`crate::rows`].
+#[derive(Clone)]
+pub(crate) struct Tables {
+    pub(crate) database: Database,
+    /// log → where it ends, what is kept
+    pub(crate) logs: Keyspace,
+    /// log, seq → envelope, place of the body
+    pub(crate) entries: Keyspace,
+    /// log, author, client id, seq → time
+    pub(crate) clients: Keyspace,
+    /// log, target, seq → kind, author, what it replaces
+    pub(crate) targets: Keyspace,
+    /// log, owner, kind, lane → value
+    pub(crate) marks: Keyspace,
+    /// user, log, kind, lane → value, for joined, left and head
+    pub(crate) inbox: Keyspace,
+    /// log, owner, kind, seq → time
+    pub(crate) steps: Keyspace,
+    /// log → seq, state
+    pub(crate) states: Keyspace,
+    /// log, user → member
+    pub(crate) members: Keyspace,
+    /// kind, key → version, value
+    pub(crate) documents: Keyspace,
+    /// time, log, seq → nothing
+    pub(crate) expiry: Keyspace,
+    /// What is still to be done on the disk, and the body files.
+    pub(crate) upkeep: Keyspace,
+}
+
+impl Tables {
+    pub(crate) fn open(path: &Path, settings: &Settings) -> fjall::Result<Tables> {
+        let database = Database::builder(path)
+            .cache_size(settings.cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES)
+            .manual_journal_persist(true)
+            .worker_threads(2)
+            .open()?;
+        let keyspace = |name: &str| {
+            database.keyspace(name, || {
+                KeyspaceCreateOptions::default()
+                    .manual_journal_persist(true)
+                    .max_memtable_size(MEMTABLE_BYTES)
+            })
+        };
+        Ok(Tables {
+            logs: keyspace("logs")?,
+            entries: keyspace("entries")?,
+            clients: keyspace("clients")?,
+            targets: keyspace("targets")?,
+            marks: keyspace("marks")?,
+            inbox: keyspace("inbox")?,
+            steps: keyspace("steps")?,
+            states: keyspace("states")?,
+            members: keyspace("members")?,
+            documents: keyspace("documents")?,
+            expiry: keyspace("expiry")?,
+            upkeep: keyspace("upkeep")?,
+            database,
+        })
+    }
+
+    /// Every table with its name.
+    pub(crate) fn all(&self) -> [(&'static str, &Keyspace); 12] {
+        [
+            ("logs", &self.logs),
+            ("entries", &self.entries),
+            ("clients", &self.clients),
+            ("targets", &self.targets),
+            ("marks", &self.marks),
+            ("inbox", &self.inbox),
+            ("steps", &self.steps),
+            ("states", &self.states),
+            ("members", &self.members),
+            ("documents", &self.documents),
+            ("expiry", &self.expiry),
+            ("upkeep", &self.upkeep),
+        ]
+    }
+
+    /// Lets sealed journals go, so that a start-up has little to replay: asks for all memtables to be
+    /// flushed if there is a sealed journal. Called a few times a second.
+    ///
+    /// fjall deletes a journal once every table holds a row at least as new as the journal's last. A
+    /// table whose newest rows were deleted and compacted away would keep the journal for ever, so each
+    /// gets a row that stays.
+    pub(crate) fn rotate(&self) -> fjall::Result<()> {
+        if self.database.journal_count() <= 1 {
+            return Ok(());
+        }
+        self.rotate_all()
+    }
+
+    /// Asks for all memtables to be flushed.
+    pub(crate) fn rotate_all(&self) -> fjall::Result<()> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for (_, table) in self.all() {
+            batch.insert(table, keys::SENTINEL, []);
+        }
+        batch.commit()?;
+        for (_, table) in self.all() {
+            table.rotate_memtable()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! Upkeep: what is decided is carried out on the disk a little later, within the bound.
+//!
+//! Bodies that were erased or trimmed are overwritten; envelopes and client ids of what was trimmed go
+//! thirty days later; body files in which nothing lives are deleted; journals are not let pile up.
+//! Every step is: change the files (which may be repeated), then have the committer write down that it
+//! was done. A crash in between repeats it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tidings_core::Time;
+use tidings_core::log::{LogId, Seq};
+use tidings_store::StoreError;
+
+use crate::keys::{self, ClientKey, EntryKey, StepKey, TargetKey};
+use crate::queue::{Queue, Request};
+use crate::read::{Reader, pair};
+use crate::rows::{self, BodyRow, EntryRow, LogRow};
+use crate::settings::Settings;
+use crate::stop::Stop;
+use crate::{damaged, damaged_row};
+
+/// Rows of one step: bounds the memory and the size of its commit.
+const STEP_ROWS_MAX: usize = 4_000;
+/// How often journals are looked after.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What upkeep did, for the committer to write down.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Erased places (file, offset, length) were overwritten.
+    Zeroed(Vec<(u32, u64, u64)>),
+    /// The bodies of trimmed entries were overwritten.
+    Swept(Swept),
+    /// The envelopes and client ids of trimmed entries may go.
+    Forgotten(Forgotten),
+    /// Nothing in particular: files may be sealed by the time.
+    Tidied(Time),
+}
+
+/// Bodies of a log up to a seq are gone.
+#[derive(Debug)]
+pub(crate) struct Swept {
+    pub(crate) log: LogId,
+    pub(crate) up_to: Seq,
+    /// Bytes overwritten by file.
+    pub(crate) dead: Vec<(u32, u64)>,
+    /// Rows that go with them.
+    pub(crate) expiry: Vec<[u8; 33]>,
+    pub(crate) steps: Vec<StepKey>,
+    /// When the envelopes may go.
+    pub(crate) forget_at: Time,
+}
+
+/// Rows of a log up to a seq that go for good.
+#[derive(Debug)]
+pub(crate) struct Forgotten {
+    pub(crate) log: LogId,
+    pub(crate) up_to: Seq,
+    pub(crate) entries: Vec<EntryKey>,
+    pub(crate) clients: Vec<ClientKey>,
+    pub(crate) targets: Vec<TargetKey>,
+    /// The task that is finished with this.
+    pub(crate) finished: Option<[u8; 34]>,
+}
+
+/// Carries out upkeep, from its own thread and when asked.
+pub(crate) struct Upkeep {
+    pub(crate) reader: Reader,
+    pub(crate) queue: Queue,
+    pub(crate) stop: Arc<Stop>,
+    pub(crate) settings: Settings,
+    /// Held during a round, and by a backup, which must not see bodies vanish.
+    rounds: Mutex<()>,
+    closing: Mutex<bool>,
+    closed: Condvar,
+}
+
+impl Upkeep {
+    pub(crate) fn new(reader: Reader, queue: Queue, stop: Arc<Stop>, settings: Settings) -> Upkeep {
+        Upkeep {
+            reader,
+            queue,
+            stop,
+            settings,
+            rounds: Mutex::default(),
+            closing: Mutex::default(),
+            closed: Condvar::new(),
+        }
+    }
+
+    /// Runs until the store closes.
+    pub(crate) fn run(&self) {
+        let every = (self.settings.erase_within / 4)
+            .clamp(Duration::from_millis(50), Duration::from_secs(60));
+        let mut last = Instant::now();
+        loop {
+            let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+            let (closing, _) = self
+                .closed
+                .wait_timeout_while(closing, TICK.min(every), |closing| !*closing)
+                .unwrap_or_else(PoisonError::into_inner);
+            if *closing || self.stop.reason().is_some() {
+                return;
+            }
+            drop(closing);
+            if let Err(error) = self.reader.tables.rotate() {
+                return self
+                    .stop
+                    .fatal(&format!("journals could not be rotated: {error}"));
+            }
+            if last.elapsed() >= every {
+                last = Instant::now();
+                if let Err(error) = self.round(now()) {
+                    // The next round tries again; what is promised about erasing may be late.
+                    tracing::error!(%error, "upkeep failed");
+                }
+            }
+        }
+    }
+
+    /// Ends [`Upkeep::run`].
+    pub(crate) fn close(&self) {
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.closed.notify_all();
+    }
+
+    /// Keeps rounds from beginning.
+    pub(crate) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does all that is to be done at this time.
+    pub(crate) fn round(&self, now: Time) -> Result<(), StoreError> {
+        let _alone = self.pause();
+        self.zero()?;
+        self.sweep(now)?;
+        self.forget(now)?;
+        self.done(Done::Tidied(now))
+    }
+
+    fn done(&self, done: Done) -> Result<(), StoreError> {
+        self.queue
+            .ask_blocking(|answer| Request::Upkeep(done, answer))
+            .unwrap_or_else(|| Err(self.stop.unanswered()))
+    }
+
+    /// Up to a number of keys in the upkeep table with this first byte, above a key.
+    fn tasks(
+        &self,
+        kind: u8,
+        after: &[u8],
+        max: usize,
+    ) -> Result<Vec<crate::read::Pair>, StoreError> {
+        let from = after.to_vec();
+        let rows = self
+            .reader
+            .tables
+            .upkeep
+            .range(from.max(vec![kind])..vec![kind + 1]);
+        rows.map(pair)
+            .filter(|row| !row.as_ref().is_ok_and(|(key, _)| key.as_ref() == after))
+            .take(max)
+            .collect()
+    }
+
+    fn zero(&self) -> Result<(), StoreError> {
+        loop {
+            let mut places = Vec::new();
+            for (key, value) in self.tasks(b'z', &[], STEP_ROWS_MAX)? {
+                let (file, offset) = keys::parse_zero(&key)?;
+                places.push((
+                    file,
+                    offset,
+                    rows::decode_number(&value).map_err(damaged_row)?,
+                ));
+            }
+            if places.is_empty() {
+                return Ok(());
+            }
+            let is_last = places.len() < STEP_ROWS_MAX;
+            self.overwrite(&places)?;
+            self.done(Done::Zeroed(places))?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn overwrite(&self, places: &[(u32, u64, u64)]) -> Result<(), StoreError> {
+        let mut by_file = BTreeMap::<u32, Vec<(u64, u64)>>::new();
+        for &(file, offset, length) in places {
+            by_file.entry(file).or_default().push((offset, length));
+        }
+        for (file, mut places) in by_file {
+            self.reader
+                .files
+                .overwrite(file, &mut places)
+                .map_err(|error| {
+                    damaged(format!("erased bodies could not be overwritten: {error}"))
+                })?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, now: Time) -> Result<(), StoreError> {
+        let mut after = Vec::new();
+        loop {
+            let tasks = self.tasks(b't', &after, STEP_ROWS_MAX)?;
+            let Some((last, _)) = tasks.last() else {
+                return Ok(());
+            };
+            after = last.to_vec();
+            for (key, _) in &tasks {
+                let log = keys::parse_log(key.get(1..).unwrap_or_default())?;
+                while let Some(row) = self.reader.log(log)?.filter(|row| row.swept < row.trimmed) {
+                    self.sweep_step(log, &row, now)?;
+                }
+            }
+        }
+    }
+
+    /// Overwrites the bodies of the next trimmed entries of a log.
+    fn sweep_step(&self, log: LogId, row: &LogRow, now: Time) -> Result<(), StoreError> {
+        let tables = &self.reader.tables;
+        let (mut places, mut expiry, mut steps, mut up_to) =
+            (Vec::new(), Vec::new(), Vec::new(), row.trimmed);
+        let range = keys::entry(log, row.swept + 1)..=keys::entry(log, row.trimmed);
+        for (index, entry) in tables.entries.range(range).enumerate() {
+            let (key, value) = pair(entry)?;
+            if index == STEP_ROWS_MAX {
+                up_to = keys::parse_seq(&key)? - 1;
+                break;
+            }
+            let EntryRow { envelope, body } = EntryRow::decode(&value).map_err(damaged_row)?;
+            if let BodyRow::At(place) = body {
+                places.push((place.file, place.offset, u64::from(place.length)));
+            }
+            expiry.extend(
+                envelope
+                    .expires
+                    .map(|expires| keys::expiry(expires, log, envelope.seq)),
+            );
+        }
+        for step in tables.steps.prefix(keys::log(log)) {
+            let (key, _) = pair(step)?;
+            if keys::parse_step(&key)?.seq <= up_to {
+                steps.push(keys::bytes(&key, 0)?);
+            }
+        }
+        self.overwrite(&places)?;
+        let mut dead = BTreeMap::<u32, u64>::new();
+        for (file, _, length) in places {
+            *dead.entry(file).or_default() += length;
+        }
+        let forget_at = now.plus_millis(
+            u64::try_from(self.settings.keep_envelopes.as_millis()).unwrap_or(u64::MAX),
+        );
+        self.done(Done::Swept(Swept {
+            log,
+            up_to,
+            dead: dead.into_iter().collect(),
+            expiry,
+            steps,
+            forget_at,
+        }))
+    }
+
+    fn forget(&self, now: Time) -> Result<(), StoreError> {
+        loop {
+            let Some((key, _)) = self.tasks(b'f', &[], 1)?.pop() else {
+                return Ok(());
+            };
+            let (due, log, up_to) = keys::parse_forget(&key)?;
+            if due > now {
+                return Ok(());
+            }
+            self.forget_step(keys::bytes(&key, 0)?, log, up_to)?;
+        }
+    }
+
+    /// Has the next rows deleted that a task names, and the task if that was all.
+    fn forget_step(&self, task: [u8; 34], log: LogId, up_to: Seq) -> Result<(), StoreError> {
+        let (entries, clients, targets) = (Vec::new(), Vec::new(), Vec::new());
+        let mut forgotten = Forgotten {
+            log,
+            up_to,
+            entries,
+            clients,
+            targets,
+            finished: Some(task),
+        };
+        let from = self.reader.log(log)?.map_or(0, |row| row.forgotten) + 1;
+        if from <= up_to {
+            let range = keys::entry(log, from)..=keys::entry(log, up_to);
+            for (index, entry) in self.reader.tables.entries.range(range).enumerate() {
+                let (key, value) = pair(entry)?;
+                if index == STEP_ROWS_MAX {
+                    forgotten.up_to = keys::parse_seq(&key)? - 1;
+                    forgotten.finished = None;
+                    break;
+                }
+                let envelope = EntryRow::decode(&value).map_err(damaged_row)?.envelope;
+                forgotten.entries.push(keys::entry(log, envelope.seq));
+                forgotten.clients.push(keys::client(
+                    log,
+                    envelope.author,
+                    envelope.client_id,
+                    envelope.seq,
+                ));
+                if let Some(target) = envelope.target.filter(|_| envelope.alters_target()) {
+                    forgotten
+                        .targets
+                        .push(keys::target(log, target, envelope.seq));
+                }
+            }
+        }
+        self.done(Done::Forgotten(forgotten))
+    }
+}
+
+/// The time of this machine's clock.
+pub(crate) fn now() -> Time {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
