@@ -4,6 +4,8 @@
 //! [`Durability::Late`] is thrown away by it unless a flush, an append or a durable raise came after.
 
 mod log;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
