@@ -1,5 +1,7 @@
 //! The program `tidings`: gateway, users, chat, presence, configuration.
 
 pub mod clock;
+pub mod config;
 pub mod hub;
+pub mod metrics;
 pub mod session;

@@ -1,0 +1,145 @@
+//! Every setting of the server: its name (the unit last), its default and what it means, in one place
+//! ([`sections`]). Set by a TOML file, then by the environment, then by flags ([`load`]).
+
+pub mod load;
+pub mod sections;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Sources, load};
+pub use sections::{
+    ChatSettings, LimitsSettings, LogFormat, LogSettings, PresenceSettings, ServerSettings,
+    SessionsSettings, StoreSettings, UsersSettings,
+};
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the server listens and keeps its data.
+    pub server: ServerSettings,
+    /// What it logs.
+    pub log: LogSettings,
+    /// The embedded store.
+    pub store: StoreSettings,
+    /// Bounds on requests.
+    pub limits: LimitsSettings,
+    /// Live connections.
+    pub sessions: SessionsSettings,
+    /// Accounts, devices, private maps.
+    pub users: UsersSettings,
+    /// Online and last seen.
+    pub presence: PresenceSettings,
+    /// Conversations.
+    pub chat: ChatSettings,
+}
+
+/// What is known of a section beside its values.
+pub trait Section {
+    /// What the section is about, a line each.
+    const DOC: &'static [&'static str];
+    /// Its settings in order: name and meaning, a line each.
+    const FIELDS: &'static [(&'static str, &'static [&'static str])];
+}
+
+/// A section's name, meaning and settings.
+#[derive(Clone, Copy, Debug)]
+pub struct SectionFacts {
+    /// As in the file: `users`.
+    pub name: &'static str,
+    /// What it is about.
+    pub doc: &'static [&'static str],
+    /// Its settings: name and meaning.
+    pub fields: &'static [(&'static str, &'static [&'static str])],
+}
+
+fn facts_of<S: Section>(name: &'static str) -> SectionFacts {
+    SectionFacts {
+        name,
+        doc: S::DOC,
+        fields: S::FIELDS,
+    }
+}
+
+impl Settings {
+    /// All sections in the order in which they are shown.
+    #[must_use]
+    pub fn sections() -> Vec<SectionFacts> {
+        vec![
+            facts_of::<ServerSettings>("server"),
+            facts_of::<LogSettings>("log"),
+            facts_of::<StoreSettings>("store"),
+            facts_of::<LimitsSettings>("limits"),
+            facts_of::<SessionsSettings>("sessions"),
+            facts_of::<UsersSettings>("users"),
+            facts_of::<PresenceSettings>("presence"),
+            facts_of::<ChatSettings>("chat"),
+        ]
+    }
+
+    /// The settings as values, by section and name.
+    #[must_use]
+    pub fn table(&self) -> toml::Table {
+        // Plain data without maps or options: it cannot fail.
+        toml::Table::try_from(self).unwrap_or_default()
+    }
+
+    /// The settings as a file that says what each means, ready to be edited.
+    #[must_use]
+    pub fn documented(&self) -> String {
+        use std::fmt::Write as _;
+
+        let table = self.table();
+        let mut text = String::from(
+            "# Every setting of Tidings with its value. What is left out of a file keeps its default.\n\
+             # The environment overrides the file (TIDINGS_USERS_DEVICES_PER_USER_MAX=8), flags override both.\n",
+        );
+        for section in Settings::sections() {
+            let _ = writeln!(text);
+            for line in section.doc {
+                let _ = writeln!(text, "#{line}");
+            }
+            let _ = writeln!(text, "[{}]", section.name);
+            for (name, doc) in section.fields {
+                for line in *doc {
+                    let _ = writeln!(text, "#{line}");
+                }
+                if let Some(value) = table.get(section.name).and_then(|values| values.get(name)) {
+                    let _ = writeln!(text, "{name} = {value}");
+                }
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_form_is_a_file_with_every_setting() {
+        let text = Settings::default().documented();
+        let read: Settings = toml::from_str(&text).unwrap();
+        assert_eq!(read, Settings::default());
+
+        let table = Settings::default().table();
+        let shown: Vec<&str> = Settings::sections()
+            .iter()
+            .map(|facts| facts.name)
+            .collect();
+        assert_eq!(
+            shown.len(),
+            table.len(),
+            "a section is missing from the list"
+        );
+        for section in Settings::sections() {
+            let values = table[section.name].as_table().unwrap();
+            assert_eq!(values.len(), section.fields.len(), "[{}]", section.name);
+            for (name, doc) in section.fields {
+                assert!(values.contains_key(*name), "{}.{name}", section.name);
+                assert!(!doc.is_empty(), "{}.{name} says nothing", section.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The sections: each setting once, with its meaning and its default.
+
+use serde::{Deserialize, Serialize};
+use tidings_core::conversation::Limits;
+
+use super::Section;
+use crate::session::QueueLimits;
+
+macro_rules! section {
+    ($(#[doc = $about:literal])+ $section:ident {
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr,)*
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $section {
+            $($(#[doc = $doc])+ pub $field: $type,)*
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                $section { $($field: $default,)* }
+            }
+        }
+
+        impl Section for $section {
+            const DOC: &'static [&'static str] = &[$($about),+];
+            const FIELDS: &'static [(&'static str, &'static [&'static str])] =
+                &[$((stringify!($field), &[$($doc),+])),*];
+        }
+    };
+}
+
+section! {
+    /// Where the server listens and keeps its data.
+    ServerSettings {
+        /// Address and port for clients. Only this machine by default: put a TLS proxy in front before
+        /// you listen to the world.
+        listen: String = "127.0.0.1:8080".to_owned(),
+        /// Address and port for metrics and health. Empty: none.
+        metrics_listen: String = "127.0.0.1:9464".to_owned(),
+        /// The data directory.
+        data: String = "data".to_owned(),
+        /// The address under which clients reach the server (`https://chat.example.org`): told at login,
+        /// and the origin from which cookies are taken. Empty: that of the request.
+        public_url: String = String::new(),
+        /// How many proxies in front of the server each add the address they were asked from to
+        /// `X-Forwarded-For`. 0: none, the header is ignored.
+        proxies_in_front: usize = 0,
+        /// How long shutting down may take, in milliseconds.
+        drain_ms_max: u64 = 10_000,
+    }
+}
+
+section! {
+    /// What the server logs (never the content of messages).
+    LogSettings {
+        /// `human` or `json`.
+        format: LogFormat = LogFormat::Human,
+        /// Which events: a level, or levels by module (`info,tidings_server=debug`).
+        filter: String = "info".to_owned(),
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// A line for people.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+section! {
+    /// The embedded store.
+    StoreSettings {
+        /// Memory for what was read from the disk, in bytes.
+        cache_bytes: u64 = 64 * 1024 * 1024,
+        /// Within this time after an erasure or a trim the bytes are gone from every file, in seconds.
+        erase_within_s: u64 = 3_600,
+        /// How long envelopes and client ids are kept after their bodies went, in days.
+        keep_envelopes_days: u64 = 30,
+        /// A file of bodies that has grown to this takes no more, in bytes.
+        body_file_bytes_max: u64 = 256 * 1024 * 1024,
+        /// Requests that share one commit.
+        commit_requests_max: usize = 1_024,
+        /// Requests that wait for a commit.
+        queue_requests_max: usize = 4_096,
+        /// Watermarks reach the disk at most this long after they were raised, in milliseconds.
+        late_within_ms: u64 = 100,
+        /// Threads for reads that may wait for the disk.
+        read_threads: usize = 4,
+    }
+}
+
+section! {
+    /// Bounds on what is asked of the server.
+    LimitsSettings {
+        /// Bytes of one frame or request body.
+        frame_bytes_max: usize = 655_360,
+        /// Requests of one session or token each second, on average …
+        session_requests_per_s: u32 = 100,
+        /// … and how many it may make at once.
+        session_requests_burst_max: u32 = 400,
+        /// Requests of one address each second, on average …
+        address_requests_per_s: u32 = 2_000,
+        /// … and how many at once.
+        address_requests_burst_max: u32 = 8_000,
+        /// Open connections of one address.
+        address_connections_max: usize = 10_000,
+        /// Open connections.
+        connections_max: usize = 200_000,
+        /// Sends of one session that wait for their answer.
+        sends_outstanding_max: usize = 256,
+        /// Profiles asked for at once.
+        profiles_per_request_max: usize = 200,
+    }
+}
+
+section! {
+    /// Live connections.
+    SessionsSettings {
+        /// How often a client is to send a heartbeat, in milliseconds.
+        heartbeat_ms: u64 = 30_000,
+        /// The shortest interval that a client may wish for, in milliseconds.
+        heartbeat_ms_min: u64 = 5_000,
+        /// The longest interval that a client may wish for, in milliseconds.
+        heartbeat_ms_max: u64 = 300_000,
+        /// How long after the interval a connection without a heartbeat is closed, in milliseconds.
+        heartbeat_grace_ms: u64 = 15_000,
+        /// How long after connecting the first frame may take, in milliseconds.
+        hello_within_ms: u64 = 10_000,
+        /// Open sessions of one device; one more closes the oldest.
+        sessions_per_device_max: usize = 4,
+        /// Frames that may wait for a slow client.
+        queue_frames_max: usize = 4_096,
+        /// Their bytes.
+        queue_bytes_max: usize = 4 * 1024 * 1024,
+        /// How long a long poll may wait, in seconds.
+        poll_wait_s_max: u64 = 60,
+        /// How long a polling session lives without a poll, in milliseconds.
+        poll_idle_ms_max: u64 = 90_000,
+    }
+}
+
+section! {
+    /// Accounts, devices, private maps.
+    UsersSettings {
+        /// Whether anybody may sign up.
+        sign_up_open: bool = true,
+        /// Memory of one password hash (Argon2id), in KiB. The defaults are OWASP's.
+        password_memory_kib: u32 = 19_456,
+        /// Passes over that memory.
+        password_passes: u32 = 2,
+        /// Lanes of it.
+        password_lanes: u32 = 1,
+        /// Password hashes that are computed at the same time.
+        password_hashes_at_once_max: usize = 2,
+        /// Password hashes that wait for their turn; with one more the answer is `busy`.
+        password_hashes_waiting_max: usize = 256,
+        /// Unicode scalar values of a password, at least.
+        password_chars_min: usize = 8,
+        /// Bytes of a password, at most.
+        password_bytes_max: usize = 1_000,
+        /// Letters of a username, at least.
+        username_chars_min: usize = 3,
+        /// Letters of a username, at most.
+        username_chars_max: usize = 32,
+        /// Unicode scalar values of a display name or a device's name.
+        display_name_chars_max: usize = 100,
+        /// Bytes of a reference to a picture.
+        avatar_bytes_max: usize = 1_024,
+        /// Devices of one user. A login beyond it takes the place of the device that has been silent the
+        /// longest, if that is longer than `device_replace_after_days`; otherwise it is refused.
+        devices_per_user_max: usize = 32,
+        /// After so many days without a connection a device may be replaced, in days.
+        device_replace_after_days: u64 = 30,
+        /// How long a browser keeps the session cookie, in days.
+        cookie_days: u64 = 365,
+        /// Failed logins in a row for one username before it slows down …
+        username_failures_burst_max: u64 = 10,
+        /// … to one in so many milliseconds. 0: no slow-down.
+        username_failure_interval_ms: u64 = 10_000,
+        /// Failed logins in a row from one address (for IPv6 one /64) before it slows down …
+        address_failures_burst_max: u64 = 50,
+        /// … to one in so many milliseconds. 0: no slow-down.
+        address_failure_interval_ms: u64 = 2_000,
+        /// New accounts from one address before it slows down …
+        address_sign_ups_burst_max: u64 = 50,
+        /// … to one in so many milliseconds. 0: no slow-down.
+        address_sign_up_interval_ms: u64 = 10_000,
+        /// Usernames and addresses whose failures are remembered.
+        guesses_remembered_max: usize = 65_536,
+        /// A claim on a username whose account never came to be (a crash between the two) can be taken
+        /// over after so many milliseconds.
+        username_claim_ms_max: u64 = 30_000,
+        /// Users whose accounts, devices and blocks are kept in memory.
+        users_cached_max: usize = 100_000,
+        /// Session tokens that are kept in memory.
+        tokens_cached_max: usize = 200_000,
+        /// Users that one user can block.
+        blocks_per_user_max: usize = 1_000,
+        /// Keys of one user's private map.
+        private_keys_max: usize = 10_000,
+        /// Bytes of a key of the private map.
+        private_key_bytes_max: usize = 256,
+        /// Bytes of a value of the private map.
+        private_value_bytes_max: usize = 16_384,
+        /// Values in one page of the private map.
+        private_page_keys_max: usize = 200,
+        /// Bytes of keys and values in one page of the private map.
+        private_page_bytes_max: usize = 262_144,
+        /// When somebody was last seen is written this often at most, in seconds. A crash may forget as much.
+        last_seen_write_s: u64 = 300,
+        /// Devices whose last-seen time waits to be written.
+        last_seen_waiting_max: usize = 1_000_000,
+    }
+}
+
+section! {
+    /// Online and last seen.
+    PresenceSettings {
+        /// A user is online until so many milliseconds after the interval of a session's heartbeat passed
+        /// without one.
+        offline_after_ms: u64 = 30_000,
+        /// A user whose last connection is lost or closed stays online for so many milliseconds, so that a
+        /// short drop does not flicker.
+        drop_grace_ms: u64 = 10_000,
+        /// Users that one session can watch.
+        watched_users_max: usize = 500,
+        /// How often it is looked at who went offline, in milliseconds.
+        look_ms: u64 = 1_000,
+    }
+}
+
+section! {
+    /// Conversations.
+    ChatSettings {
+        /// Unicode scalar values of a message's text.
+        text_chars_max: usize = Limits::default().text_chars_max,
+        /// Bytes of opaque (encrypted) content.
+        opaque_bytes_max: usize = Limits::default().opaque_bytes_max,
+        /// Attachments of one message.
+        attachments_max: usize = Limits::default().attachments_max,
+        /// Mentions in one message.
+        mentions_max: usize = Limits::default().mentions_max,
+        /// Members of a group.
+        group_members_max: u32 = Limits::default().group_members_max,
+        /// Unicode scalar values of a name.
+        name_chars_max: usize = Limits::default().name_chars_max,
+        /// Unicode scalar values of a description.
+        description_chars_max: usize = Limits::default().description_chars_max,
+        /// Bytes of a reference (attachment, avatar), file name or media type.
+        reference_bytes_max: usize = Limits::default().reference_bytes_max,
+        /// Bytes of a reaction's emoji.
+        emoji_bytes_max: usize = Limits::default().emoji_bytes_max,
+        /// Reactions of one member on one message.
+        reactions_per_member_max: usize = Limits::default().reactions_per_member_max,
+        /// Edits of one message.
+        edits_max: usize = Limits::default().edits_max,
+        /// A conversation's state is written after so many entries.
+        state_every_entries: u64 = 256,
+        /// A device that was silent for so many days is owed nothing more, in days.
+        device_silent_days: u64 = 30,
+        /// Conversations that are kept in memory.
+        hot_conversations_max: usize = 100_000,
+        /// Conversations in one page of the inbox.
+        inbox_page_max: usize = 100,
+        /// Entries in one page of history.
+        history_page_max: usize = 200,
+        /// Bytes of one page of history.
+        history_page_bytes_max: usize = 524_288,
+        /// Members in one page.
+        members_page_max: usize = 200,
+        /// Marks in one frame.
+        marks_per_frame_max: usize = 1_000,
+        /// Commands that wait for one conversation.
+        queue_commands_max: usize = 1_024,
+    }
+}
+
+impl ChatSettings {
+    /// The bounds that the core checks.
+    #[must_use]
+    pub fn core_limits(&self) -> Limits {
+        Limits {
+            text_chars_max: self.text_chars_max,
+            opaque_bytes_max: self.opaque_bytes_max,
+            attachments_max: self.attachments_max,
+            mentions_max: self.mentions_max,
+            group_members_max: self.group_members_max,
+            name_chars_max: self.name_chars_max,
+            description_chars_max: self.description_chars_max,
+            reference_bytes_max: self.reference_bytes_max,
+            emoji_bytes_max: self.emoji_bytes_max,
+            reactions_per_member_max: self.reactions_per_member_max,
+            edits_max: self.edits_max,
+        }
+    }
+}
+
+impl SessionsSettings {
+    /// The bounds of a session's queue.
+    #[must_use]
+    pub fn queue_limits(&self) -> QueueLimits {
+        QueueLimits {
+            frames_max: self.queue_frames_max,
+            bytes_max: self.queue_bytes_max,
+        }
+    }
+}
