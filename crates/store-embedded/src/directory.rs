@@ -120,6 +120,22 @@ impl Directory {
         })
     }
 
+    /// The same for a directory that must be there and finished.
+    pub(crate) fn open_existing(path: &Path) -> Result<Directory, OpenError> {
+        match path
+            .is_dir()
+            .then(|| read_format(path))
+            .transpose()?
+            .flatten()
+        {
+            Some(_) => Directory::open(path),
+            None => Err(OpenError::Foreign {
+                path: path.to_owned(),
+                found: "there is nothing in it".to_owned(),
+            }),
+        }
+    }
+
     /// Writes the format, as the last step of making a new directory.
     pub(crate) fn finish(&self) -> Result<(), OpenError> {
         self.write_format().map_err(|error| OpenError::Io {

@@ -1,7 +1,7 @@
 //! Reads. Each is right by itself: what has to fit together is read from one snapshot.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, RangeBounds};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use fjall::{Iter, Keyspace, Readable, Snapshot};
@@ -607,9 +607,4 @@ fn cut<K: PartialEq>(mut marks: Vec<Mark>, limit: usize, group: impl Fn(&Mark) -
     }
     marks.truncate(length);
     marks
-}
-
-/// A range of everything, for walks through whole tables; leaves the sentinel out.
-pub(crate) fn everything() -> impl RangeBounds<[u8; 2]> {
-    [0, 0]..
 }

@@ -148,6 +148,25 @@ impl EmbeddedStore {
         self.upkeep.round(now)
     }
 
+    /// Forgets the envelopes and client ids of a log's entries up to a seq, as far as they are trimmed,
+    /// without waiting for their thirty days. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails or the store has stopped.
+    pub fn forget_envelopes(&self, log: LogId, up_to: Seq) -> Result<(), StoreError> {
+        self.upkeep.forget_now(log, up_to)
+    }
+
+    /// Verifies every invariant on the disk while the store runs: each violation in words. Blocks, and
+    /// keeps upkeep waiting.
+    ///
+    /// # Errors
+    /// When the store cannot be read or has stopped.
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        let _paused = self.upkeep.pause();
+        crate::check::check(&self.reader.tables, &self.reader.files)
+    }
+
     /// Copies the store, as of one moment, into a directory that must not be there yet, while it runs.
     /// The copy is a data directory; call [`crate::new_generation`] on it before it is used in the place of
     /// the original. Bodies that are kept only until delivered are left out. Blocks.
@@ -369,8 +388,8 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// fjall panics on keys above 65,535 bytes; nobody needs a tenth of that.
-const DOCUMENT_KEY_BYTES_MAX: usize = 4_096;
+/// The tables take keys of up to 65,535 bytes, the kind included.
+const DOCUMENT_KEY_BYTES_MAX: usize = 60_000;
 
 /// The body files that the tables know.
 pub(crate) fn file_rows(tables: &Tables) -> Result<HashMap<u32, FileRow>, StoreError> {

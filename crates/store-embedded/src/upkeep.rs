@@ -276,12 +276,31 @@ impl Upkeep {
             if due > now {
                 return Ok(());
             }
-            self.forget_step(keys::bytes(&key, 0)?, log, up_to)?;
+            self.forget_step(Some(keys::bytes(&key, 0)?), log, up_to)?;
         }
     }
 
-    /// Has the next rows deleted that a task names, and the task if that was all.
-    fn forget_step(&self, task: [u8; 34], log: LogId, up_to: Seq) -> Result<(), StoreError> {
+    /// Forgets the envelopes of a log up to a seq, as far as they are trimmed, without waiting any longer.
+    pub(crate) fn forget_now(&self, log: LogId, up_to: Seq) -> Result<(), StoreError> {
+        let _alone = self.pause();
+        self.sweep(now())?;
+        while let Some(row) = self
+            .reader
+            .log(log)?
+            .filter(|row| row.forgotten < up_to.min(row.swept))
+        {
+            self.forget_step(None, log, up_to.min(row.swept))?;
+        }
+        Ok(())
+    }
+
+    /// Has the next rows deleted up to a seq, and the task that says so if that was all.
+    fn forget_step(
+        &self,
+        task: Option<[u8; 34]>,
+        log: LogId,
+        up_to: Seq,
+    ) -> Result<(), StoreError> {
         let (entries, clients, targets) = (Vec::new(), Vec::new(), Vec::new());
         let mut forgotten = Forgotten {
             log,
@@ -289,7 +308,7 @@ impl Upkeep {
             entries,
             clients,
             targets,
-            finished: Some(task),
+            finished: task,
         };
         let from = self.reader.log(log)?.map_or(0, |row| row.forgotten) + 1;
         if from <= up_to {

@@ -1,5 +1,11 @@
 //! What is erased or trimmed is gone from every file.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed expectation is how a test speaks"
+)]
+
 mod common;
 
 use common::{grep, log, open, put, read_all, text_of, wait};
