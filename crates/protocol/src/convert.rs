@@ -425,7 +425,9 @@ fn retention_to_wire(retention: core::Retention) -> Retention {
     }
 }
 
-fn retention_from_wire(retention: Retention) -> core::Retention {
+/// A retention from the wire.
+#[must_use]
+pub fn retention_from_wire(retention: Retention) -> core::Retention {
     match retention {
         Retention::Forever => core::Retention::Forever,
         Retention::Days(days) => core::Retention::Days(days),

@@ -142,27 +142,15 @@ impl UserHub {
     }
 
     /// Sends an event and, in the same moment, sets what the conversation contributes to the digest.
-    pub fn push_with_part(&self, event: Option<&Event>, conversation: ConversationId, part: u64) {
+    /// Answers to how many sessions it went.
+    pub fn push_with_part(&self, event: Option<&Event>, conversation: ConversationId, part: u64) -> u64 {
         let mut inner = self.lock();
         inner.set_part(conversation, part);
-        if let Some(event) = event {
-            for session in &inner.sessions {
-                session.push_event(event);
-            }
+        let Some(event) = event else { return 0 };
+        for session in &inner.sessions {
+            session.push_event(event);
         }
-    }
-
-    /// Sets what a conversation contributes unless something newer did already: for what was read from
-    /// the store while live changes could overtake it.
-    pub fn offer_part(&self, conversation: ConversationId, part: u64) {
-        let mut inner = self.lock();
-        if inner
-            .parts
-            .binary_search_by_key(&conversation, |(id, _)| *id)
-            .is_err()
-        {
-            inner.set_part(conversation, part);
-        }
+        inner.sessions.len() as u64
     }
 
     /// The digest now.

@@ -213,6 +213,8 @@ pub enum DocumentKind {
     Server = 7,
     /// An invite link's secret, to its conversation.
     InviteLink = 8,
+    /// A conversation whose retention is bounded, by its id.
+    Retention = 9,
 }
 
 /// A small value under a key, with a version that grows with each write.

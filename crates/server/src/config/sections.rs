@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tidings_core::conversation::Limits;
+use tidings_protocol::entry::Retention;
 
 use super::Section;
 use crate::session::QueueLimits;
@@ -264,7 +265,7 @@ section! {
         /// A device that was silent for so many days is owed nothing more, in days.
         device_silent_days: u64 = 30,
         /// Conversations that are kept in memory.
-        hot_conversations_max: usize = 100_000,
+        hot_conversations_max: usize = 50_000,
         /// Conversations in one page of the inbox.
         inbox_page_max: usize = 100,
         /// Entries in one page of history.
@@ -277,6 +278,21 @@ section! {
         marks_per_frame_max: usize = 1_000,
         /// Commands that wait for one conversation.
         queue_commands_max: usize = 1_024,
+        /// Commands of one conversation that are decided and committed together.
+        batch_commands_max: usize = 256,
+        /// Marks of members of a group are gathered for so long before they are told, in milliseconds.
+        gather_marks_ms: u64 = 50,
+        /// Up to how many members heads are written to each member's inbox (write diffusion); 0 for none,
+        /// where the inbox is read from the logs' own heads.
+        write_heads_members_max: u32 = 0,
+        /// How long direct conversations keep messages: `forever`, `until_delivered`, or `{ days = 30 }`.
+        direct_retention: Retention = Retention::Forever,
+        /// How long after an acknowledgement trimming is reconsidered, in milliseconds.
+        trim_delay_ms: u64 = 500,
+        /// How often expired messages are looked for, in milliseconds.
+        expiry_every_ms: u64 = 1_000,
+        /// How often every conversation with a bounded retention is looked at, in seconds.
+        retention_every_s: u64 = 3_600,
     }
 }
 

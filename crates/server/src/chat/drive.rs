@@ -1,0 +1,404 @@
+//! The loop that decides and commits what waits in a conversation.
+//!
+//! In: commands from `queue`. Each round takes a batch, looks up what the commands name (`lookup`),
+//! decides them one after the other against the state as the ones before leave it, and appends all
+//! that were accepted in one step. Next: `publish`. One round at a time, so an append never races
+//! with another of this process; where other nodes append too, a conflict means: load and decide again.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tidings_core::conversation::{Action, ConversationKind, Decision, Facts, MemberMap, Retention, Settings, State, apply, decide};
+use tidings_core::entry::{Body, Entry};
+use tidings_core::log::Seq;
+use tidings_core::mark::{Mark, MarkKind, MarkValue};
+use tidings_core::{ClientId, Time, UserId};
+use tidings_core::conversation::{Command, Named, Earlier};
+use tidings_protocol::convert::retention_from_wire;
+use tidings_protocol::send::Sent;
+use tidings_protocol::{Code, Problem};
+use tidings_store::{Append, AppendError};
+
+use super::loaded::{Loaded, subjects};
+use super::lookup::Overlay;
+use super::queue::Queued;
+use super::{Chat, Conversation, problem_of_store};
+
+/// How often a batch is decided again after somebody else's append before it is refused as busy.
+const CONFLICTS_MAX: usize = 8;
+
+/// A command that became an entry, now or earlier.
+struct Accepted {
+    index: usize,
+    seq: Seq,
+    at: Time,
+}
+
+/// A batch as it was decided.
+pub(super) struct Decided {
+    pub entries: Vec<Entry>,
+    pub erase: Vec<Seq>,
+    accepted: Vec<Accepted>,
+    refused: Vec<(usize, Problem)>,
+    /// The state after the batch, and the members that it names.
+    state: State,
+    members: MemberMap,
+}
+
+impl Chat {
+    /// Works until nothing waits. One task per conversation at a time.
+    pub(super) async fn drive(self: Arc<Self>, conversation: Arc<Conversation>) {
+        loop {
+            let batch = {
+                let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = queue.waiting.len().min(self.settings.batch_commands_max);
+                if count == 0 {
+                    queue.working = false;
+                    // A quiet conversation keeps no buffer.
+                    queue.waiting = std::collections::VecDeque::new();
+                    return;
+                }
+                queue.waiting.drain(..count).collect::<Vec<_>>()
+            };
+            self.work(&conversation, batch).await;
+        }
+    }
+
+    /// Decides and commits one batch and answers every command in it.
+    async fn work(self: &Arc<Self>, conversation: &Arc<Conversation>, batch: Vec<Queued>) {
+        for _ in 0..CONFLICTS_MAX {
+            let decided = match self.decide_batch(conversation, &batch).await {
+                Ok(decided) => decided,
+                Err(problem) => return self.refuse_all(conversation, batch, &problem),
+            };
+            if decided.entries.is_empty() {
+                return self.answer_all(conversation, batch, decided);
+            }
+            let started = Instant::now();
+            match self.store.append(self.append_of(conversation, &decided)).await {
+                Ok(()) => {
+                    self.metrics.commit_took(started.elapsed());
+                    return self.committed(conversation, batch, decided);
+                }
+                Err(AppendError::Conflict { head }) => {
+                    tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
+                    if let Err(problem) = self.reload(conversation).await {
+                        return self.refuse_all(conversation, batch, &problem);
+                    }
+                }
+                Err(AppendError::Store(error)) => {
+                    // Whether it happened is not known: what is in memory may be behind.
+                    let problem = problem_of_store(error);
+                    let _ = self.reload(conversation).await;
+                    return self.refuse_all(conversation, batch, &problem);
+                }
+            }
+        }
+        let problem = Problem::new(Code::Busy).detail("too many others write to this conversation");
+        self.refuse_all(conversation, batch, &problem);
+    }
+
+    async fn decide_batch(&self, conversation: &Conversation, batch: &[Queued]) -> Result<Decided, Problem> {
+        self.load(conversation).await?;
+        let mut decided = {
+            let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
+            Decided {
+                entries: Vec::new(),
+                erase: Vec::new(),
+                accepted: Vec::new(),
+                refused: Vec::new(),
+                state: loaded.state.clone(),
+                members: named_members(&loaded, batch),
+            }
+        };
+        let mut overlay = Overlay::default();
+        for (index, queued) in batch.iter().enumerate() {
+            let before = decided.entries.len();
+            match self.decide_one(conversation, queued, &mut decided, &mut overlay).await {
+                Ok((seq, at)) => decided.accepted.push(Accepted { index, seq, at }),
+                Err(problem) => {
+                    // A direct conversation is not begun for a message that is refused.
+                    if decided.entries.len() > before {
+                        return self.without(conversation, batch, index, problem).await;
+                    }
+                    decided.refused.push((index, problem));
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    /// The batch decided again without a first message that was refused after its conversation was begun.
+    async fn without(
+        &self,
+        conversation: &Conversation,
+        batch: &[Queued],
+        refused: usize,
+        problem: Problem,
+    ) -> Result<Decided, Problem> {
+        let (before, after) = batch.split_at(refused);
+        let mut decided = Box::pin(self.decide_batch(conversation, before)).await?;
+        decided.refused.push((refused, problem));
+        // Those behind it are rare enough here to be refused for now: their devices try again.
+        for index in refused + 1..refused + after.len() {
+            decided.refused.push((index, Problem::new(Code::Busy)));
+        }
+        Ok(decided)
+    }
+
+    async fn decide_one(
+        &self,
+        conversation: &Conversation,
+        queued: &Queued,
+        decided: &mut Decided,
+        overlay: &mut Overlay,
+    ) -> Result<(Seq, Time), Problem> {
+        let command = &queued.command;
+        let now = self.clock.now();
+        let earlier = self.earlier(conversation, &decided.state, command).await?;
+        let behind = {
+            let queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.is_behind(command.device, command.client_id, now)
+        };
+        let is_retry = matches!(earlier, Earlier::Found { .. })
+            || decided.state.find_recent(command.author, command.client_id).is_some();
+        if behind && !is_retry {
+            return Err(Problem::new(Code::Behind));
+        }
+        let facts = self.facts(&decided.state, &decided.members, queued).await?;
+        if !is_retry {
+            self.check_users_exist(&command.action, queued.direct_with).await?;
+            if let (0, Some(other)) = (decided.state.seq, queued.direct_with) {
+                self.begin_direct(command, other, facts, decided, now)?;
+            }
+        }
+        let target = self.target(conversation, &decided.state, command, overlay).await?;
+        let named = Named { members: &decided.members, target, earlier };
+        let decision = decide(&decided.state, command, &named, &facts, &self.limits, now);
+        let result = match decision {
+            Ok(Decision::Already { seq, at }) => Ok((seq, at)),
+            Ok(Decision::Append(entry)) => {
+                if let Action::Delete { target } = command.action {
+                    decided.erase.push(target);
+                    decided.erase.extend(self.edits_of(conversation, target, overlay).await?);
+                }
+                let answer = (entry.envelope.seq, entry.envelope.at);
+                take_entry(decided, overlay, entry)?;
+                Ok(answer)
+            }
+            Err(reject) => Err(Problem::from(reject)),
+        };
+        let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.settled(command.device, command.client_id, result.as_ref().map(|_| ()), now);
+        result
+    }
+
+    /// The first entry of a direct conversation, ahead of its first message.
+    fn begin_direct(
+        &self,
+        command: &Command,
+        other: UserId,
+        facts: Facts,
+        decided: &mut Decided,
+        now: Time,
+    ) -> Result<(), Problem> {
+        let create = Command {
+            // Made by the server: no client's id, and there is only one.
+            client_id: ClientId([0; 16]),
+            after: None,
+            if_epoch: None,
+            action: Action::Create {
+                kind: ConversationKind::Direct,
+                users: vec![other],
+                settings: Settings { retention: retention_from_wire(self.settings.direct_retention), ..Settings::default() },
+            },
+            ..command.clone()
+        };
+        let named = Named { members: &decided.members, target: None, earlier: Earlier::Absent };
+        match decide(&decided.state, &create, &named, &facts, &self.limits, now)? {
+            Decision::Append(entry) => take_entry(decided, &mut Overlay::default(), entry),
+            Decision::Already { .. } => Ok(()),
+        }
+    }
+
+    fn append_of(&self, conversation: &Conversation, decided: &Decided) -> Append {
+        let first = decided.entries.first().map_or(0, Entry::seq);
+        let state = conversation.try_loaded().and_then(|loaded| {
+            let due = decided.state.seq.saturating_sub(loaded.written) >= self.settings.state_every_entries;
+            due.then(|| snapshot_after(&loaded, decided))
+        });
+        Append {
+            log: conversation.log(),
+            expected_head: first.saturating_sub(1),
+            generation: decided.state.generation,
+            entries: decided.entries.clone(),
+            retention: decided.state.settings.retention,
+            erase: decided.erase.clone(),
+            marks: self.marks_of_append(conversation, decided),
+            state,
+        }
+    }
+
+    /// Joined and left marks of those who came and went; heads for all, where the store needs them.
+    fn marks_of_append(&self, conversation: &Conversation, decided: &Decided) -> Vec<Mark> {
+        let log = conversation.log();
+        let mark = |user: UserId, kind, value| Mark { log, owner: user.0, kind, lane: 0, value };
+        let mut marks = Vec::new();
+        for entry in decided.entries.iter().filter(|entry| entry.envelope.kind.changes_members()) {
+            for user in subjects(entry) {
+                let Some(member) = decided.members.get(&user) else { continue };
+                let left = member.spans.last().and_then(|span| span.left);
+                marks.push(mark(user, MarkKind::Joined, member.joined));
+                if let Some(seq) = left {
+                    let value = MarkValue { seq, at: entry.envelope.at, ..MarkValue::default() };
+                    marks.push(mark(user, MarkKind::Left, value));
+                }
+            }
+        }
+        if decided.state.member_count <= self.settings.write_heads_members_max {
+            let state = &decided.state;
+            let value = MarkValue { seq: state.seq, ordinal: state.ordinal, own: 0, at: state.at };
+            if let Some(loaded) = conversation.try_loaded() {
+                let all = loaded.members.iter().chain(&decided.members);
+                let present = all.filter(|(_, member)| member.is_in()).map(|(user, _)| *user);
+                let present: std::collections::BTreeSet<UserId> = present.collect();
+                marks.extend(present.into_iter().map(|user| mark(user, MarkKind::Head, value)));
+            }
+        }
+        marks
+    }
+
+    /// The entries are durable: the state moves on, the senders have their tick, the others the entries.
+    fn committed(self: &Arc<Self>, conversation: &Arc<Conversation>, batch: Vec<Queued>, decided: Decided) {
+        let retention_before;
+        {
+            let Some(mut loaded) = conversation.try_loaded() else { return };
+            retention_before = loaded.state.settings.retention;
+            let wrote_state =
+                decided.state.seq.saturating_sub(loaded.written) >= self.settings.state_every_entries;
+            let received = batch.iter().map(|queued| queued.received).min();
+            self.answer_accepted(conversation, batch, &decided);
+            self.publish(conversation, &mut loaded, &decided.entries);
+            if wrote_state {
+                let seq = loaded.state.seq;
+                loaded.was_written(seq);
+            }
+            if let Some(received) = received {
+                self.metrics.delivered_after(received.elapsed());
+            }
+        }
+        self.after_commit(conversation, &decided.entries, retention_before);
+    }
+
+    fn answer_accepted(&self, conversation: &Conversation, batch: Vec<Queued>, decided: &Decided) {
+        let mut answers: Vec<Option<Result<Sent, Problem>>> = batch.iter().map(|_| None).collect();
+        for accepted in &decided.accepted {
+            if let (Some(slot), Some(queued)) = (answers.get_mut(accepted.index), batch.get(accepted.index)) {
+                *slot = Some(Ok(Sent {
+                    id: 0,
+                    client_id: queued.command.client_id,
+                    conversation: conversation.id,
+                    seq: accepted.seq,
+                    at: accepted.at,
+                    generation: decided.state.generation,
+                }));
+            }
+        }
+        for (index, problem) in &decided.refused {
+            if let Some(slot) = answers.get_mut(*index) {
+                *slot = Some(Err(problem.clone()));
+            }
+        }
+        for (queued, answer) in batch.into_iter().zip(answers) {
+            let answer = answer.unwrap_or_else(|| Err(Problem::new(Code::Internal)));
+            if answer.is_ok() {
+                self.metrics.message_accepted();
+            }
+            self.answer(queued.reply, queued.command.client_id, answer);
+        }
+    }
+
+    fn answer_all(&self, conversation: &Conversation, batch: Vec<Queued>, decided: Decided) {
+        self.answer_accepted(conversation, batch, &decided);
+    }
+
+    fn refuse_all(&self, conversation: &Conversation, batch: Vec<Queued>, problem: &Problem) {
+        let now = self.clock.now();
+        for queued in batch {
+            let command = &queued.command;
+            {
+                let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                queue.settled(command.device, command.client_id, Err(problem), now);
+            }
+            self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));
+        }
+    }
+
+    /// Reads the conversation again: somebody else wrote to it, or it is not known whether we did.
+    async fn reload(&self, conversation: &Conversation) -> Result<(), Problem> {
+        let mut fresh = Loaded::read(&*self.store, conversation.id, &self.clock).await.map_err(problem_of_store)?;
+        if let Some(mut loaded) = conversation.try_loaded() {
+            fresh.lookers = std::mem::take(&mut loaded.lookers);
+            *loaded = fresh;
+        }
+        Ok(())
+    }
+}
+
+/// Applies an accepted entry to the state that the rest of the batch is decided against.
+fn take_entry(decided: &mut Decided, overlay: &mut Overlay, entry: Entry) -> Result<(), Problem> {
+    apply(&mut decided.state, &mut decided.members, &entry).map_err(|error| {
+        tracing::error!(%error, "an entry that was decided does not apply");
+        Problem::new(Code::Internal)
+    })?;
+    overlay.note(&entry);
+    decided.entries.push(entry);
+    Ok(())
+}
+
+/// Copies of the members that the batch names.
+fn named_members(loaded: &Loaded, batch: &[Queued]) -> MemberMap {
+    let mut named = MemberMap::new();
+    let mut take = |user: &UserId| {
+        if let Some(member) = loaded.members.get(user) {
+            named.insert(*user, member.clone());
+        }
+    };
+    for queued in batch {
+        take(&queued.command.author);
+        match &queued.command.action {
+            Action::Invite { users } => users.iter().for_each(&mut take),
+            Action::Remove { user } | Action::SetRole { user, .. } => take(user),
+            _ => {}
+        }
+    }
+    if loaded.state.kind == ConversationKind::Direct {
+        loaded.members.keys().for_each(&mut take);
+    }
+    named
+}
+
+/// The state to be written with an append: as it will be, with all members that changed.
+fn snapshot_after(loaded: &Loaded, decided: &Decided) -> tidings_store::StateSnapshot {
+    use tidings_core::codec::{encode_member, encode_state};
+    let mut members: std::collections::BTreeMap<UserId, Vec<u8>> = loaded
+        .changed
+        .iter()
+        .filter_map(|user| loaded.members.get(user).map(|member| (*user, encode_member(member))))
+        .collect();
+    members.extend(decided.members.iter().map(|(user, member)| (*user, encode_member(member))));
+    tidings_store::StateSnapshot {
+        seq: decided.state.seq,
+        state: encode_state(&decided.state),
+        members: members.into_iter().collect(),
+    }
+}
+
+/// Whether the entries change how long bodies are kept.
+pub(super) fn changes_retention(entries: &[Entry], before: Retention) -> bool {
+    entries.iter().any(|entry| match &entry.body {
+        Body::Create { settings, .. } => settings.retention != Retention::Forever,
+        Body::Settings(change) => change.retention.is_some_and(|retention| retention != before),
+        _ => false,
+    })
+}

@@ -1,0 +1,190 @@
+//! Conversations as one of their members has them: the inbox, one of them, its members.
+
+use std::sync::Arc;
+
+use tidings_core::log::LogId;
+use tidings_core::mark::{MarkKind, MarkValue, unread};
+use tidings_core::{ConversationId, Kind, UserId};
+use tidings_protocol::convert::{entry_to_wire, kind_to_wire, role_to_wire, settings_to_wire};
+use tidings_protocol::entry::Settings;
+use tidings_protocol::mark::MemberMarks;
+use tidings_protocol::sync::{
+    Conversation as Summary, ConversationFrame, ConversationRequest, InboxPage, InboxRequest, Member, MembersPage,
+    MembersRequest, ReadMark,
+};
+use tidings_protocol::{Code, Problem};
+use tidings_store::{Direction, ReadLog, Want};
+
+use super::loaded::Loaded;
+use super::{Chat, Conversation, problem_of_store};
+use crate::session::Caller;
+
+/// How far back a conversation's last message is looked for: behind that there are only reactions and joins.
+const LAST_SEARCHED: usize = 16;
+const LAST_BYTES_MAX: usize = 64 * 1024;
+
+/// A conversation as a member has it, without what needs the store: this device's mark and the last message.
+/// `None` if the user is not in.
+pub(super) fn summary(id: ConversationId, loaded: &Loaded, user: UserId) -> Option<Summary> {
+    let member = loaded.member_in(user)?;
+    let state = &loaded.state;
+    let marks = loaded.marks_of(user);
+    let members = if loaded.tells_marks() {
+        loaded.present().map(|(user, _)| member_to_wire(loaded, user)).collect::<Option<_>>()?
+    } else {
+        Vec::new()
+    };
+    let settings = settings_to_wire(&state.settings);
+    let may_invite = state.settings.invite.allows(member.role);
+    Some(Summary {
+        conversation: id,
+        kind: kind_to_wire(state.kind),
+        generation: state.generation,
+        head: state.seq,
+        ordinal: state.ordinal,
+        at: state.at,
+        trimmed: loaded.trimmed,
+        from: member.first_visible()?,
+        membership_seq: state.membership_seq,
+        epoch: state.epoch,
+        settings: if may_invite { settings } else { Settings { invite_link: None, ..settings } },
+        member_count: state.member_count,
+        members,
+        role: role_to_wire(member.role),
+        read: marks.read.into(),
+        delivered: marks.delivered,
+        device: 0,
+        joined: ReadMark::from(member.joined),
+        own: member.own,
+        unread: unread(state.ordinal, member.own, unread_base(marks.read, member.joined)),
+        last: None,
+    })
+}
+
+/// Unread is counted from the later of the read mark and the last joining.
+pub(super) fn unread_base(read: MarkValue, joined: MarkValue) -> MarkValue {
+    if read.seq > joined.seq { read } else { joined }
+}
+
+fn member_to_wire(loaded: &Loaded, user: UserId) -> Option<Member> {
+    let member = loaded.member_in(user)?;
+    let marks = loaded.marks_of(user);
+    Some(Member {
+        user,
+        role: role_to_wire(member.role),
+        joined: member.joined.seq,
+        // What was told: a client's digest is made from this.
+        marks: MemberMarks { delivered: marks.told.delivered, shown: marks.told.shown },
+    })
+}
+
+impl Chat {
+    /// A page of the caller's conversations, newest first.
+    ///
+    /// # Errors
+    /// When the cursor is not one of ours, or the store fails.
+    pub async fn inbox(self: &Arc<Self>, caller: Caller, request: InboxRequest) -> Result<InboxPage, Problem> {
+        let below = match request.cursor.as_deref() {
+            Some(text) => Some(parse_cursor(text).ok_or_else(|| Problem::new(Code::Invalid).detail("cursor"))?),
+            None => None,
+        };
+        let max = self.settings.inbox_page_max;
+        let limit = request.limit.map_or(max, |limit| limit as usize).clamp(1, max);
+        let mut heads = Vec::new();
+        for id in self.conversations_of(caller.user).await? {
+            if let Some(head) = self.store.head(LogId::conversation(id)).await.map_err(problem_of_store)? {
+                heads.push((head.at.0, id));
+            }
+        }
+        heads.sort_unstable_by(|a, b| b.cmp(a));
+        let first = below.map_or(0, |below| heads.partition_point(|head| *head >= below));
+        let page = heads.get(first..).unwrap_or_default();
+        let next = (page.len() > limit).then(|| page.get(limit - 1).map(write_cursor)).flatten();
+        let mut conversations = Vec::with_capacity(page.len().min(limit));
+        for (_, id) in page.iter().take(limit) {
+            // Who was removed between the two reads is not told of it here.
+            if let Some(summary) = self.full_summary(caller, *id).await? {
+                conversations.push(summary);
+            }
+        }
+        Ok(InboxPage { id: request.id, conversations, next })
+    }
+
+    /// One conversation of the caller's.
+    ///
+    /// # Errors
+    /// `not_found` when there is none or the caller is not in it.
+    pub async fn conversation(
+        self: &Arc<Self>,
+        caller: Caller,
+        request: ConversationRequest,
+    ) -> Result<ConversationFrame, Problem> {
+        let summary = self.full_summary(caller, request.conversation).await?;
+        let conversation = summary.ok_or_else(|| Problem::new(Code::NotFound))?;
+        Ok(ConversationFrame { id: Some(request.id), conversation })
+    }
+
+    async fn full_summary(self: &Arc<Self>, caller: Caller, id: ConversationId) -> Result<Option<Summary>, Problem> {
+        let conversation = self.open(id).await?;
+        let device = self.store.marks(conversation.log(), caller.device.0).await.map_err(problem_of_store)?;
+        let Some(mut summary) = conversation.try_loaded().and_then(|loaded| summary(id, &loaded, caller.user)) else {
+            return Ok(None);
+        };
+        summary.device =
+            device.iter().find(|mark| mark.kind == MarkKind::Device).map_or(0, |mark| mark.value.seq);
+        self.add_last(&conversation, caller.user, &mut summary).await?;
+        Ok(Some(summary))
+    }
+
+    /// The last message that can be shown in a list.
+    async fn add_last(&self, conversation: &Conversation, user: UserId, summary: &mut Summary) -> Result<(), Problem> {
+        let read = ReadLog {
+            from: summary.head,
+            direction: Direction::Backwards,
+            limit: LAST_SEARCHED,
+            bytes_max: LAST_BYTES_MAX,
+            want: Want::Entries,
+        };
+        let page = self.store.read(conversation.log(), read).await.map_err(problem_of_store)?;
+        let Some(loaded) = conversation.try_loaded() else { return Ok(()) };
+        let Some(member) = loaded.member_in(user) else { return Ok(()) };
+        let now = self.clock.now();
+        summary.last = page
+            .entries
+            .iter()
+            .find(|entry| {
+                entry.envelope.kind == Kind::Message
+                    && entry.body != tidings_core::Body::Erased
+                    && entry.envelope.expires.is_none_or(|expires| expires > now)
+                    && member.may_see(entry.seq())
+            })
+            .map(|entry| entry_to_wire(entry, entry.envelope.author == user));
+        Ok(())
+    }
+
+    /// A page of a conversation's members.
+    ///
+    /// # Errors
+    /// `not_found` when the caller is not in it.
+    pub async fn members(self: &Arc<Self>, caller: Caller, request: MembersRequest) -> Result<MembersPage, Problem> {
+        let conversation = self.open(request.conversation).await?;
+        let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
+        loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+        let max = self.settings.members_page_max;
+        let limit = request.limit.map_or(max, |limit| limit as usize).clamp(1, max);
+        let mut rest = loaded.present().map(|(user, _)| user).filter(|user| request.after.is_none_or(|after| *user > after));
+        let members = rest.by_ref().take(limit).filter_map(|user| member_to_wire(&loaded, user)).collect();
+        let more = rest.next().is_some();
+        Ok(MembersPage { id: request.id, conversation: request.conversation, members, more })
+    }
+}
+
+/// A cursor says where the page before ended: the time of that conversation's head, and its id.
+fn write_cursor(head: &(u64, ConversationId)) -> String {
+    format!("{}.{}", head.0, head.1)
+}
+
+fn parse_cursor(text: &str) -> Option<(u64, ConversationId)> {
+    let (at, id) = text.split_once('.')?;
+    Some((at.parse().ok()?, id.parse().ok()?))
+}

@@ -1,0 +1,314 @@
+//! A conversation in memory: the committed state, its members and their marks.
+//!
+//! Only what is durable is in here. Everything that reads or publishes does so under its lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tidings_core::codec::{decode_member, decode_state, encode_member, encode_state};
+use tidings_core::conversation::{ConversationKind, Member, MemberMap, State, apply};
+use tidings_core::entry::Entry;
+use tidings_core::log::{Generation, LogId, Seq};
+use tidings_core::mark::{MarkKind, MarkValue};
+use tidings_core::{ConversationId, Time, UserId, digest};
+use tidings_protocol::mark::{MemberMarks, Ticks};
+use tidings_store::{Direction, MemberQuery, ReadLog, StateSnapshot, Store, StoreError, Want};
+
+use crate::clock::{Clock, random};
+use crate::session::Session;
+
+/// Up to how many members everybody is told everybody's marks.
+pub(super) const TELL_MARKS_MEMBERS_MAX: u32 = 32;
+/// Up to how many members the times of steps are kept.
+pub(super) const KEEP_STEPS_MEMBERS_MAX: u32 = 256;
+/// How many of the newest envelopes are remembered for counting.
+const TAIL_MAX: usize = 128;
+const READ_PAGE: usize = 1_000;
+
+/// The committed state of a conversation and what goes with it.
+pub(super) struct Loaded {
+    pub state: State,
+    /// All that ever were in.
+    pub members: MemberMap,
+    pub marks: HashMap<UserId, UserMarks>,
+    /// Entries up to here are no longer served.
+    pub trimmed: Seq,
+    /// The seq that the stored state is of.
+    pub written: Seq,
+    /// Members that changed since.
+    pub changed: BTreeSet<UserId>,
+    /// The newest entries, in brief.
+    pub tail: VecDeque<Brief>,
+    /// Sessions that have it on their screen.
+    pub lookers: HashMap<u64, Arc<Session>>,
+    /// Members whose marks moved and were not told yet.
+    pub untold: BTreeSet<UserId>,
+    /// Steps whose time is to be kept once their second is over: the last of that second.
+    pub steps_due: BTreeMap<(UserId, MarkKind), (Seq, Time)>,
+    /// Whether a task is waiting to tell marks, to keep steps, to reconsider trimming.
+    pub telling: bool,
+    pub stepping: bool,
+    pub trimming: bool,
+    /// The sum of what the told marks of all who are in contribute to digests.
+    told_sum: u64,
+}
+
+/// What counting needs of an entry.
+#[derive(Clone, Copy)]
+pub(super) struct Brief {
+    pub seq: Seq,
+    pub author: UserId,
+    pub counts: bool,
+    pub ordinal: u64,
+}
+
+/// The marks of one user in one conversation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct UserMarks {
+    pub delivered: Seq,
+    pub read: MarkValue,
+    pub shown: Seq,
+    /// As far as the others were told.
+    pub told: MemberMarks,
+    /// When the last step was kept: at most one a second.
+    pub delivered_step_at: Time,
+    pub shown_step_at: Time,
+}
+
+impl Loaded {
+    /// Reads a conversation: the stored state, then the entries since, then members and marks.
+    pub(super) async fn read(store: &dyn Store, id: ConversationId, clock: &Clock) -> Result<Loaded, StoreError> {
+        let log = LogId::conversation(id);
+        let Some(head) = store.head(log).await? else {
+            return Ok(Loaded::of(State::empty(Generation::new(clock.now(), random())), MemberMap::new()));
+        };
+        let mut members = MemberMap::new();
+        let mut state = State::empty(head.generation);
+        if let Some(snapshot) = store.read_state(log).await? {
+            state = decode_state(&snapshot.state).map_err(|error| damaged(id, &error))?;
+            state.generation = head.generation;
+            read_members(store, log, id, &mut members).await?;
+        }
+        let written = state.seq;
+        let mut loaded = Loaded::of(state, members);
+        loaded.written = written;
+        loaded.trimmed = head.trimmed;
+        while loaded.state.seq < head.seq {
+            let page = store
+                .read(
+                    log,
+                    ReadLog {
+                        from: loaded.state.seq + 1,
+                        direction: Direction::Forwards,
+                        limit: READ_PAGE,
+                        bytes_max: usize::MAX,
+                        want: Want::Entries,
+                    },
+                )
+                .await?;
+            if page.entries.is_empty() {
+                return Err(StoreError::Damaged(format!("{id}: no entry after {}", loaded.state.seq)));
+            }
+            for entry in &page.entries {
+                loaded.apply(entry).map_err(|error| damaged(id, &error))?;
+            }
+        }
+        loaded.read_marks(store, log).await?;
+        loaded.sum_told(id);
+        Ok(loaded)
+    }
+
+    fn of(state: State, members: MemberMap) -> Loaded {
+        Loaded {
+            state,
+            members,
+            marks: HashMap::new(),
+            trimmed: 0,
+            written: 0,
+            changed: BTreeSet::new(),
+            tail: VecDeque::new(),
+            lookers: HashMap::new(),
+            untold: BTreeSet::new(),
+            steps_due: BTreeMap::new(),
+            telling: false,
+            stepping: false,
+            trimming: false,
+            told_sum: 0,
+        }
+    }
+
+    async fn read_marks(&mut self, store: &dyn Store, log: LogId) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = store.marks_of_log(log, after, READ_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.owner);
+            for mark in page.iter().filter(|mark| mark.lane == 0) {
+                let user = UserId(mark.owner);
+                // Devices have marks in the same log: they are no members.
+                if !self.members.contains_key(&user) {
+                    continue;
+                }
+                let marks = self.marks.entry(user).or_default();
+                match mark.kind {
+                    MarkKind::Delivered => marks.delivered = mark.value.seq,
+                    MarkKind::Read => marks.read = mark.value,
+                    MarkKind::Shown => marks.shown = mark.value.seq,
+                    _ => {}
+                }
+                marks.told = MemberMarks { delivered: marks.delivered, shown: marks.shown };
+            }
+        }
+    }
+
+    /// Applies the next committed entry.
+    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), tidings_core::conversation::ApplyError> {
+        apply(&mut self.state, &mut self.members, entry)?;
+        let envelope = &entry.envelope;
+        if envelope.counts {
+            self.changed.insert(envelope.author);
+        }
+        if envelope.kind.changes_members() {
+            self.changed.extend(subjects(entry));
+        }
+        if self.tail.len() == TAIL_MAX {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(Brief {
+            seq: envelope.seq,
+            author: envelope.author,
+            counts: envelope.counts,
+            ordinal: envelope.ordinal,
+        });
+        Ok(())
+    }
+
+    /// The stored form of the state with the members that changed since the last one.
+    pub(super) fn snapshot(&self) -> StateSnapshot {
+        let members = self
+            .changed
+            .iter()
+            .filter_map(|user| self.members.get(user).map(|member| (*user, encode_member(member))))
+            .collect();
+        StateSnapshot { seq: self.state.seq, state: encode_state(&self.state), members }
+    }
+
+    /// The state up to `seq` is on the disk.
+    pub(super) fn was_written(&mut self, seq: Seq) {
+        self.written = self.written.max(seq);
+        if seq == self.state.seq {
+            self.changed.clear();
+        }
+    }
+
+    /// The member, if it is in.
+    pub(super) fn member_in(&self, user: UserId) -> Option<&Member> {
+        self.members.get(&user).filter(|member| member.is_in())
+    }
+
+    /// Those who are in.
+    pub(super) fn present(&self) -> impl Iterator<Item = (UserId, &Member)> {
+        self.members.iter().filter(|(_, member)| member.is_in()).map(|(user, member)| (*user, member))
+    }
+
+    /// Whether everybody is told everybody's marks.
+    pub(super) fn tells_marks(&self) -> bool {
+        self.state.member_count <= TELL_MARKS_MEMBERS_MAX
+    }
+
+    /// Whether marks are told at once rather than gathered.
+    pub(super) fn tells_at_once(&self) -> bool {
+        self.state.kind == ConversationKind::Direct
+    }
+
+    pub(super) fn marks_of(&self, user: UserId) -> UserMarks {
+        self.marks.get(&user).copied().unwrap_or_default()
+    }
+
+    /// What this conversation contributes to a user's digest; nothing for who is out.
+    pub(super) fn part(&self, id: ConversationId, user: UserId) -> u64 {
+        if self.member_in(user).is_none() {
+            return 0;
+        }
+        let marks = self.marks_of(user);
+        let own = digest::add(digest::head(id, self.state.seq), digest::read(id, user, marks.read.seq));
+        if !self.tells_marks() {
+            return own;
+        }
+        digest::add(own, digest::remove(self.told_sum, told_part(id, user, marks.told)))
+    }
+
+    /// Tells of a user's marks: what others know of them is now what they are.
+    pub(super) fn tell(&mut self, id: ConversationId, user: UserId) {
+        let Some(marks) = self.marks.get_mut(&user) else { return };
+        let before = told_part(id, user, marks.told);
+        marks.told = MemberMarks { delivered: marks.delivered, shown: marks.shown };
+        let after = told_part(id, user, marks.told);
+        self.told_sum = digest::add(digest::remove(self.told_sum, before), after);
+    }
+
+    /// Adds up the told marks of all who are in: after a load, or when somebody came or went.
+    pub(super) fn sum_told(&mut self, id: ConversationId) {
+        self.told_sum = 0;
+        if self.tells_marks() {
+            let told = self.present().map(|(user, _)| told_part(id, user, self.marks_of(user).told));
+            self.told_sum = told.fold(0, digest::add);
+        }
+    }
+
+    /// How far everybody else is, as seen by one member of a large group.
+    pub(super) fn ticks_for(&self, conversation: ConversationId, user: UserId) -> Option<Ticks> {
+        if self.tells_marks() {
+            return None;
+        }
+        let others = self.present().filter(|(other, _)| *other != user).map(|(other, _)| self.marks_of(other));
+        let (mut delivered, mut shown) = (Seq::MAX, Seq::MAX);
+        for marks in others {
+            delivered = delivered.min(marks.delivered);
+            shown = shown.min(marks.shown);
+        }
+        (delivered < Seq::MAX).then_some(Ticks { conversation, delivered, shown })
+    }
+
+    /// Whether something of it is nowhere but here: it cannot be forgotten now.
+    pub(super) fn has_unfinished(&self) -> bool {
+        !self.untold.is_empty() || !self.steps_due.is_empty() || self.trimming || self.telling
+    }
+}
+
+/// Whom a membership entry is about.
+pub(super) fn subjects(entry: &Entry) -> Vec<UserId> {
+    use tidings_core::Body;
+    match &entry.body {
+        Body::Create { members, .. } => members.iter().map(|(user, _)| *user).collect(),
+        Body::Join { users, .. } => users.clone(),
+        Body::Leave => vec![entry.envelope.author],
+        Body::Remove { user } | Body::Role { user, .. } => vec![*user],
+        _ => Vec::new(),
+    }
+}
+
+fn told_part(id: ConversationId, user: UserId, told: MemberMarks) -> u64 {
+    digest::add(digest::delivered(id, user, told.delivered), digest::shown(id, user, told.shown))
+}
+
+async fn read_members(
+    store: &dyn Store,
+    log: LogId,
+    id: ConversationId,
+    members: &mut MemberMap,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = store.read_members(log, MemberQuery::From { after, limit: READ_PAGE }).await?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = Some(*last);
+        for (user, bytes) in page {
+            members.insert(user, decode_member(&bytes).map_err(|error| damaged(id, &error))?);
+        }
+    }
+}
+
+fn damaged(id: ConversationId, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Damaged(format!("{id}: {error}"))
+}

@@ -1,0 +1,317 @@
+//! Conversations: decide, commit, fan out; and everything that is derived from their logs and marks.
+//!
+//! A command comes in through [`Chat::send`], waits in its conversation's queue ([`queue`]), is
+//! decided and committed with its neighbours ([`drive`]) and goes out to the live sessions
+//! ([`publish`]). Reading ([`inbox`], [`history`]) and marks ([`marks`]) work on the same loaded
+//! conversation ([`loaded`]). [`keep`] is what happens by itself: expiry, trimming, summaries.
+
+mod drive;
+mod history;
+mod inbox;
+mod keep;
+mod loaded;
+mod lookup;
+mod marks;
+mod publish;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidings_core::conversation::Limits;
+use tidings_core::log::LogId;
+use tidings_core::mark::{Mark, MarkKind};
+use tidings_core::{ConversationId, UserId};
+use tidings_protocol::mark::MarkUpdate;
+use tidings_protocol::presence::{Typing, TypingEvent};
+use tidings_protocol::{Code, Problem, ServerFrame};
+use tidings_store::{Store, StoreError};
+
+use crate::clock::Clock;
+use crate::config::ChatSettings;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::session::{Caller, Event, Session};
+use crate::users::Users;
+
+pub use queue::Reply;
+
+use loaded::Loaded;
+use queue::Queue;
+
+const SHARDS: usize = 64;
+/// How many memberships are read from the store at a time.
+const MEMBERSHIPS_PAGE: usize = 1_000;
+
+/// All conversations of this process.
+pub struct Chat {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    users: Arc<Users>,
+    clock: Clock,
+    settings: ChatSettings,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    shards: Vec<Mutex<HashMap<ConversationId, Arc<Conversation>>>>,
+    /// Which conversation each session has on its screen.
+    watching: Mutex<HashMap<u64, Arc<Conversation>>>,
+    draining: AtomicBool,
+    /// Commands that were accepted and not answered yet.
+    outstanding: AtomicUsize,
+}
+
+/// One conversation in memory: its queue of commands and, once needed, its state.
+struct Conversation {
+    id: ConversationId,
+    queue: Mutex<Queue>,
+    loaded: tokio::sync::OnceCell<Mutex<Loaded>>,
+}
+
+impl Conversation {
+    fn log(&self) -> LogId {
+        LogId::conversation(self.id)
+    }
+
+    /// The loaded state. `None` before the first load.
+    fn try_loaded(&self) -> Option<MutexGuard<'_, Loaded>> {
+        self.loaded.get().map(|loaded| loaded.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Chat {
+    /// The conversations of a store.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        users: Arc<Users>,
+        clock: Clock,
+        settings: ChatSettings,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Chat> {
+        Arc::new(Chat {
+            store,
+            hub,
+            users,
+            clock,
+            limits: settings.core_limits(),
+            settings,
+            metrics,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            watching: Mutex::default(),
+            draining: AtomicBool::new(false),
+            outstanding: AtomicUsize::new(0),
+        })
+    }
+
+    /// Begins a session that is in the hub already: takes the marks of its hello, then computes the
+    /// user's digest. Subscribed first, read second: what happens meanwhile reaches the session.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn attach(self: &Arc<Self>, session: &Arc<Session>, marks: Vec<MarkUpdate>) -> Result<(), Problem> {
+        // What the hello repeats may be of another generation or above a head that was rolled back:
+        // that is for the client to find out when it reads the heads.
+        for update in marks {
+            if let Err(problem) = self.mark_one(session.caller, update).await
+                && problem.status >= 500
+            {
+                return Err(problem);
+            }
+        }
+        let user = session.caller.user;
+        for conversation in self.conversations_of(user).await? {
+            let conversation = self.open(conversation).await?;
+            let Some(loaded) = conversation.try_loaded() else { continue };
+            if let Some(hub) = self.hub.user(user) {
+                hub.push_with_part(None, conversation.id, loaded.part(conversation.id, user));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what a session had on its screen.
+    pub fn detach(&self, session: &Session) {
+        self.watch_conversation_id(session.id, None);
+    }
+
+    /// What the session has on its screen: it is told typing there, and summed ticks in a large group.
+    ///
+    /// # Errors
+    /// When the user is not a member.
+    pub async fn watch_conversation(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        conversation: Option<ConversationId>,
+    ) -> Result<(), Problem> {
+        let Some(id) = conversation else {
+            self.watch_conversation_id(session.id, None);
+            return Ok(());
+        };
+        let conversation = self.open(id).await?;
+        {
+            let Some(mut loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::NotFound)) };
+            loaded.member_in(session.caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+            loaded.lookers.insert(session.id, session.clone());
+            if let Some(ticks) = loaded.ticks_for(id, session.caller.user) {
+                session.push(&ServerFrame::Ticks(ticks));
+            }
+        }
+        self.watch_conversation_id(session.id, Some(conversation));
+        Ok(())
+    }
+
+    fn watch_conversation_id(&self, session: u64, conversation: Option<Arc<Conversation>>) {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match &conversation {
+            Some(conversation) => watching.insert(session, conversation.clone()),
+            None => watching.remove(&session),
+        };
+        drop(watching);
+        let Some(before) = before else { return };
+        if conversation.is_some_and(|now| Arc::ptr_eq(&now, &before)) {
+            return;
+        }
+        if let Some(mut loaded) = before.try_loaded() {
+            loaded.lookers.remove(&session);
+        }
+    }
+
+    /// Tells the others that somebody is typing.
+    ///
+    /// # Errors
+    /// When the user is not a member.
+    pub async fn typing(self: &Arc<Self>, caller: Caller, typing: Typing) -> Result<(), Problem> {
+        let conversation = self.open(typing.conversation).await?;
+        let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::NotFound)) };
+        loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+        let event = Event::new(ServerFrame::Typing(TypingEvent {
+            conversation: typing.conversation,
+            user: caller.user,
+            on: typing.on,
+        }));
+        if loaded.tells_marks() {
+            for (&user, member) in &loaded.members {
+                if user != caller.user
+                    && member.is_in()
+                    && let Some(hub) = self.hub.user(user)
+                {
+                    hub.push(&event, None);
+                }
+            }
+        } else {
+            for session in loaded.lookers.values().filter(|session| session.caller.user != caller.user) {
+                session.push_event(&event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether two users are in one conversation.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn share_conversation(self: &Arc<Self>, one: UserId, other: UserId) -> Result<bool, Problem> {
+        let direct = self.open(tidings_core::id::direct_id(one, other)).await?;
+        if direct.try_loaded().is_some_and(|loaded| loaded.state.seq > 0) {
+            return Ok(true);
+        }
+        let (mine, theirs) = (self.conversations_of(one).await?, self.conversations_of(other).await?);
+        Ok(mine.iter().any(|id| theirs.contains(id)))
+    }
+
+    /// Takes no more commands, and returns when all that were accepted are answered and every mark is on
+    /// the disk.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        while self.outstanding.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if let Err(error) = self.store.flush().await {
+            tracing::error!(%error, "the last marks could not be written");
+        }
+    }
+
+    /// The conversations that a user is in.
+    async fn conversations_of(&self, user: UserId) -> Result<Vec<ConversationId>, Problem> {
+        let mut ids = Vec::new();
+        let mut after = None;
+        loop {
+            let marks = self.store.memberships(user, after, MEMBERSHIPS_PAGE).await.map_err(problem_of_store)?;
+            let Some(last) = marks.last() else { return Ok(ids) };
+            after = Some(last.log);
+            for marks_of_one in marks.chunk_by(|a, b| a.log == b.log) {
+                let seq_of = |kind| {
+                    marks_of_one.iter().find(|mark: &&Mark| mark.kind == kind).map_or(0, |mark| mark.value.seq)
+                };
+                if seq_of(MarkKind::Joined) > seq_of(MarkKind::Left)
+                    && let Some(id) = marks_of_one.first().and_then(|mark| mark.log.as_conversation())
+                {
+                    ids.push(id);
+                }
+            }
+        }
+    }
+
+    /// The conversation, loaded. One that has no entry yet is there too, with an empty state.
+    async fn open(&self, id: ConversationId) -> Result<Arc<Conversation>, Problem> {
+        let conversation = self.hot(id);
+        self.load(&conversation).await?;
+        Ok(conversation)
+    }
+
+    async fn load(&self, conversation: &Conversation) -> Result<(), Problem> {
+        conversation
+            .loaded
+            .get_or_try_init(|| async { Loaded::read(&*self.store, conversation.id, &self.clock).await.map(Mutex::new) })
+            .await
+            .map_err(problem_of_store)?;
+        Ok(())
+    }
+
+    /// The conversation as it is in memory; perhaps not loaded.
+    fn hot(&self, id: ConversationId) -> Arc<Conversation> {
+        let mut shard = self.shard(id);
+        if let Some(conversation) = shard.get(&id) {
+            return conversation.clone();
+        }
+        if shard.len() >= self.settings.hot_conversations_max.div_ceil(SHARDS) {
+            make_room(&mut shard);
+        }
+        let conversation =
+            Arc::new(Conversation { id, queue: Mutex::default(), loaded: tokio::sync::OnceCell::new() });
+        shard.insert(id, conversation.clone());
+        conversation
+    }
+
+    /// The conversation if it is in memory.
+    fn shard(&self, id: ConversationId) -> MutexGuard<'_, HashMap<ConversationId, Arc<Conversation>>> {
+        let index = usize::from(id.0[15]) % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets a quarter of the conversations that nobody uses at this moment. Everything of them is in the
+/// store; they are loaded again when needed. Never two of one id: nobody else holds those that go.
+fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>) {
+    let mut room = shard.len() / 4 + 1;
+    shard.retain(|_, conversation| {
+        let in_use = room == 0
+            || Arc::strong_count(conversation) > 1
+            || conversation.try_loaded().is_some_and(|loaded| loaded.has_unfinished());
+        if !in_use {
+            room -= 1;
+        }
+        in_use
+    });
+}
+
+/// A store's failure as a client sees it: not its fault, and worth another try.
+fn problem_of_store(error: StoreError) -> Problem {
+    tracing::error!(%error, "the store failed");
+    Problem::new(Code::Internal)
+}

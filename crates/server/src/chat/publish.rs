@@ -1,0 +1,120 @@
+//! Committed entries go out: to every live session of every member, encoded once.
+//!
+//! In: entries that are durable. Next: each session's queue, and from there its transport. A live event
+//! is only a hint: what a session misses it notices by the range or by the digest.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidings_core::conversation::Retention;
+use tidings_core::entry::Entry;
+use tidings_core::{ConversationId, Kind, UserId};
+use tidings_protocol::ServerFrame;
+use tidings_protocol::convert::entry_to_wire;
+use tidings_protocol::sync::{ConversationFrame, Entries, Gone};
+
+use super::drive::changes_retention;
+use super::inbox::summary;
+use super::loaded::Loaded;
+use super::{Chat, Conversation};
+use crate::session::Event;
+
+impl Chat {
+    /// Moves the loaded state on over committed entries and tells everybody concerned.
+    pub(super) fn publish(&self, conversation: &Conversation, loaded: &mut Loaded, entries: &[Entry]) {
+        let mut told = 0;
+        for (index, entry) in entries.iter().enumerate() {
+            if !entry.envelope.kind.changes_members() {
+                self.advance(conversation, loaded, entry);
+                continue;
+            }
+            self.push_entries(conversation.id, loaded, entries.get(told..index).unwrap_or_default());
+            self.publish_membership(conversation, loaded, entry);
+            told = index + 1;
+        }
+        self.push_entries(conversation.id, loaded, entries.get(told..).unwrap_or_default());
+    }
+
+    fn advance(&self, conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) {
+        if let Err(error) = loaded.apply(entry) {
+            // It was decided against this very state, so this is a fault of the program.
+            tracing::error!(conversation = %conversation.id, %error, "a committed entry does not apply");
+        }
+    }
+
+    /// An entry by which people come, go or change roles: those who stay get the entry, those who came
+    /// the conversation, those who went are told so and nothing else.
+    fn publish_membership(&self, conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) {
+        let id = conversation.id;
+        let before: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
+        self.advance(conversation, loaded, entry);
+        loaded.sum_told(id);
+        let after: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
+        self.push_to(id, loaded, std::slice::from_ref(entry), before.intersection(&after).copied());
+        for user in after.difference(&before) {
+            let Some(hub) = self.hub.user(*user) else { continue };
+            let Some(conversation) = summary(id, loaded, *user) else { continue };
+            let event = Event::new(ServerFrame::Conversation(ConversationFrame { id: None, conversation }));
+            hub.push_with_part(Some(&event), id, loaded.part(id, *user));
+        }
+        for user in before.difference(&after) {
+            loaded.lookers.retain(|_, session| session.caller.user != *user);
+            if let Some(hub) = self.hub.user(*user) {
+                let event = Event::new(ServerFrame::Gone(Gone { conversation: id, seq: entry.seq() }));
+                hub.push_with_part(Some(&event), id, 0);
+            }
+        }
+    }
+
+    fn push_entries(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry]) {
+        self.push_to(id, loaded, entries, loaded.present().map(|(user, _)| user));
+    }
+
+    /// Encodes at most once for the authors each and once for everybody else.
+    fn push_to(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry], users: impl Iterator<Item = UserId>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let event_for = |reader: Option<UserId>| {
+            Event::new(ServerFrame::Entries(Entries {
+                conversation: id,
+                from: first.seq(),
+                to: last.seq(),
+                membership_seq: loaded.state.membership_seq,
+                entries: entries
+                    .iter()
+                    .map(|entry| entry_to_wire(entry, reader == Some(entry.envelope.author)))
+                    .collect(),
+            }))
+        };
+        let authors: BTreeSet<UserId> = entries.iter().map(|entry| entry.envelope.author).collect();
+        let mut for_others = None;
+        let mut sessions = 0;
+        for user in users {
+            let Some(hub) = self.hub.user(user) else { continue };
+            let part = loaded.part(id, user);
+            if authors.contains(&user) {
+                sessions += hub.push_with_part(Some(&event_for(Some(user))), id, part);
+            } else {
+                sessions += hub.push_with_part(Some(for_others.get_or_insert_with(|| event_for(None))), id, part);
+            }
+        }
+        self.metrics.delivered_to(sessions);
+    }
+
+    /// What a commit sets going besides: bookkeeping of retention.
+    pub(super) fn after_commit(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        entries: &[Entry],
+        retention_before: Retention,
+    ) {
+        let changed = changes_retention(entries, retention_before);
+        let somebody_went =
+            entries.iter().any(|entry| matches!(entry.envelope.kind, Kind::Leave | Kind::Remove));
+        if changed {
+            let (chat, conversation) = (self.clone(), conversation.clone());
+            tokio::spawn(async move { chat.retention_changed(&conversation).await });
+        } else if somebody_went && retention_before == Retention::UntilDelivered {
+            self.reconsider_trimming(conversation);
+        }
+    }
+}

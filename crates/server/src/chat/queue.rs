@@ -1,0 +1,171 @@
+//! The commands that wait in a conversation.
+//!
+//! In: [`Chat::send`] with a frame. Next: `drive` takes them out in the order in which they came.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tidings_core::conversation::{Action, Command, ConversationKind};
+use tidings_core::id::direct_id;
+use tidings_core::{ClientId, ConversationId, DeviceId, Time, UserId};
+use tidings_protocol::convert::action_from_wire;
+use tidings_protocol::problem::ErrorFrame;
+use tidings_protocol::send::{Send, Sent};
+use tidings_protocol::{Code, Problem, Retry, ServerFrame};
+use tokio::sync::oneshot;
+
+use super::Chat;
+use crate::clock::random;
+use crate::session::{Caller, Session};
+
+/// A send that was refused for now holds up those behind it for so long after its last refusal.
+const BEHIND_MILLIS: u64 = 30_000;
+/// More devices than this are not remembered as refused: a bound, not a number that is ever reached.
+const REFUSED_MAX: usize = 4_096;
+
+/// Where the answer to a command goes.
+pub enum Reply {
+    /// To a session, under the request's id.
+    Session(Arc<Session>, u64),
+    /// To whoever waits.
+    Once(oneshot::Sender<Result<Sent, Problem>>),
+}
+
+/// A command that waits.
+pub(super) struct Queued {
+    pub command: Command,
+    /// The direct conversation with this user is made if it is not there.
+    pub direct_with: Option<UserId>,
+    pub reply: Reply,
+    pub received: Instant,
+}
+
+/// What waits in a conversation, and who must come again first.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub waiting: VecDeque<Queued>,
+    /// Whether a task is at work on it.
+    pub working: bool,
+    /// Devices whose send was refused for now, by which, and when last.
+    refused: HashMap<DeviceId, (ClientId, Time)>,
+}
+
+impl Queue {
+    /// Whether this send must wait until an earlier one of its device, which was refused for now, has
+    /// come again (rule 2 of the design).
+    pub(super) fn is_behind(&self, device: DeviceId, client_id: ClientId, now: Time) -> bool {
+        self.refused.get(&device).is_some_and(|&(refused, at)| {
+            refused != client_id && now.millis_since(at) < BEHIND_MILLIS
+        })
+    }
+
+    /// Remembers how a send was answered.
+    pub(super) fn settled(&mut self, device: DeviceId, client_id: ClientId, answer: Result<(), &Problem>, now: Time) {
+        let for_now = answer.is_err_and(|problem| matches!(problem.retry, Retry::Later | Retry::CatchUp));
+        match self.refused.get(&device) {
+            Some(&(refused, _)) if refused != client_id => {}
+            _ if for_now => {
+                if self.refused.len() >= REFUSED_MAX {
+                    self.refused.retain(|_, (_, at)| now.millis_since(*at) < BEHIND_MILLIS);
+                }
+                self.refused.insert(device, (client_id, now));
+            }
+            _ => {
+                self.refused.remove(&device);
+            }
+        }
+    }
+}
+
+impl Chat {
+    /// Takes a command. Never waits: the answer goes to `reply` when the entry is durable, or at once if
+    /// it is refused. Calls in one order are decided in that order.
+    pub fn send(self: &Arc<Self>, caller: Caller, frame: Send, reply: Reply) {
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
+        let client_id = frame.client_id;
+        let (id, queued) = match self.take(caller, frame, reply) {
+            Ok(taken) => taken,
+            Err((reply, problem)) => return self.answer(reply, client_id, Err(problem)),
+        };
+        let conversation = self.hot(id);
+        let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.waiting.len() >= self.settings.queue_commands_max {
+            let problem = Problem::new(Code::Busy).detail("too much waits in this conversation");
+            queue.settled(caller.device, client_id, Err(&problem), self.clock.now());
+            drop(queue);
+            return self.answer(queued.reply, client_id, Err(problem));
+        }
+        queue.waiting.push_back(queued);
+        if !queue.working {
+            queue.working = true;
+            tokio::spawn(self.clone().drive(conversation.clone()));
+        }
+    }
+
+    fn take(&self, caller: Caller, frame: Send, reply: Reply) -> Result<(ConversationId, Queued), (Reply, Problem)> {
+        if self.draining.load(Ordering::SeqCst) {
+            return Err((reply, Problem::new(Code::Draining)));
+        }
+        let (client_id, direct_with) = (frame.client_id, frame.to);
+        let action = match action_from_wire(frame.action, random()) {
+            Ok(action) => action,
+            Err(what) => return Err((reply, Problem::new(Code::Invalid).detail(what))),
+        };
+        let id = match (&action, frame.conversation, direct_with) {
+            (Action::Create { kind: ConversationKind::Group, .. }, None, None) => group_id(caller.user, client_id),
+            (Action::Create { .. }, ..) => {
+                let detail = "create: a group, without `conversation` and `to`; a direct conversation begins with its first message";
+                return Err((reply, Problem::new(Code::Invalid).detail(detail)));
+            }
+            (_, Some(id), None) => id,
+            (Action::Message { .. }, None, Some(other)) => direct_id(caller.user, other),
+            _ => {
+                let detail = "exactly one of `conversation` and, for a message, `to`";
+                return Err((reply, Problem::new(Code::Invalid).detail(detail)));
+            }
+        };
+        let command = Command {
+            author: caller.user,
+            device: caller.device,
+            client_id,
+            after: frame.after.map(Into::into),
+            if_epoch: frame.if_epoch,
+            action,
+        };
+        Ok((id, Queued { command, direct_with, reply, received: Instant::now() }))
+    }
+
+    /// Gives a command its one answer.
+    pub(super) fn answer(&self, reply: Reply, client_id: ClientId, answer: Result<Sent, Problem>) {
+        if let Err(problem) = &answer {
+            self.metrics.problem(problem.code);
+            tracing::debug!(%client_id, code = problem.code.name(), "a send was refused");
+        }
+        match reply {
+            Reply::Once(reply) => {
+                // Whoever asked may have gone; what was done is done.
+                let _ = reply.send(answer);
+            }
+            Reply::Session(session, id) => {
+                session.push(&match answer {
+                    Ok(sent) => ServerFrame::Sent(Sent { id, ..sent }),
+                    Err(problem) => ServerFrame::Error(ErrorFrame { id: Some(id), problem }),
+                });
+                session.send_settled();
+            }
+        }
+        self.outstanding.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The id of the group that this author's client id makes: a retry makes no second one. A cryptographic
+/// hash, for both parts are the client's to choose: nobody can aim at the id of another conversation.
+fn group_id(author: UserId, client_id: ClientId) -> ConversationId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"tidings group").update(&author.0).update(&client_id.0);
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    ConversationId(id)
+}
