@@ -51,14 +51,12 @@ impl Chat {
         loop {
             let batch = {
                 let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                let count = queue.waiting.len().min(self.settings.batch_commands_max);
-                if count == 0 {
+                let batch = queue.take_batch(self.settings.batch_commands_max, self.settings.batch_bytes_max);
+                if batch.is_empty() {
                     queue.working = false;
-                    // A quiet conversation keeps no buffer.
-                    queue.waiting = std::collections::VecDeque::new();
                     return;
                 }
-                queue.waiting.drain(..count).collect::<Vec<_>>()
+                batch
             };
             self.work(&conversation, batch).await;
         }
@@ -155,7 +153,7 @@ impl Chat {
     ) -> Result<(Seq, Time), Problem> {
         let command = &queued.command;
         let now = self.clock.now();
-        let earlier = self.earlier(conversation, &decided.state, command).await?;
+        let earlier = self.earlier(conversation, &decided.state, command, overlay).await?;
         let behind = {
             let queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.is_behind(command.device, command.client_id, now)

@@ -7,7 +7,7 @@ use tidings_core::conversation::{
 };
 use tidings_core::entry::{Body, Entry, Kind};
 use tidings_core::log::Seq;
-use tidings_core::{Time, UserId};
+use tidings_core::{ClientId, Time, UserId};
 use tidings_protocol::{Code, Problem};
 use tidings_store::{Alterations, ClientIdSearch, Direction, ReadLog, Want};
 
@@ -21,6 +21,8 @@ const NEWEST_SEARCHED: u64 = 10_000;
 #[derive(Default)]
 pub(super) struct Overlay {
     entries: HashMap<Seq, (Kind, UserId, Option<Time>)>,
+    /// A batch may be longer than the state's memory of client ids.
+    client_ids: HashMap<(UserId, ClientId), (Seq, Time)>,
     altered: HashMap<Seq, Altered>,
 }
 
@@ -37,6 +39,7 @@ impl Overlay {
     pub(super) fn note(&mut self, entry: &Entry) {
         let envelope = &entry.envelope;
         self.entries.insert(envelope.seq, (envelope.kind, envelope.author, envelope.expires));
+        self.client_ids.insert((envelope.author, envelope.client_id), (envelope.seq, envelope.at));
         let Some(target) = envelope.target else { return };
         match &entry.body {
             Body::Delete => self.altered.entry(target).or_default().erased = true,
@@ -56,7 +59,11 @@ impl Chat {
         conversation: &Conversation,
         state: &State,
         command: &Command,
+        overlay: &Overlay,
     ) -> Result<Earlier, Problem> {
+        if let Some(&(seq, at)) = overlay.client_ids.get(&(command.author, command.client_id)) {
+            return Ok(Earlier::Found { seq, at });
+        }
         let above = match search_for_earlier(state, command) {
             Search::NotNeeded => return Ok(Earlier::NotSearched),
             Search::Impossible => return Ok(Earlier::Incomplete),

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tidings_core::conversation::{Action, Command, ConversationKind};
+use tidings_core::entry::Content;
 use tidings_core::id::direct_id;
 use tidings_core::{ClientId, ConversationId, DeviceId, Time, UserId};
 use tidings_protocol::convert::action_from_wire;
@@ -40,12 +41,16 @@ pub(super) struct Queued {
     pub direct_with: Option<UserId>,
     pub reply: Reply,
     pub received: Instant,
+    /// About how much memory it takes.
+    pub bytes: usize,
 }
 
 /// What waits in a conversation, and who must come again first.
 #[derive(Default)]
 pub(super) struct Queue {
-    pub waiting: VecDeque<Queued>,
+    waiting: VecDeque<Queued>,
+    /// The sum of what waits.
+    bytes: usize,
     /// Whether a task is at work on it.
     pub working: bool,
     /// Devices whose send was refused for now, by which, and when last.
@@ -53,6 +58,25 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Takes from the front what is decided and committed together: at least one command, if any waits.
+    pub(super) fn take_batch(&mut self, commands_max: usize, bytes_max: usize) -> Vec<Queued> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < commands_max
+            && bytes < bytes_max
+            && let Some(queued) = self.waiting.pop_front()
+        {
+            bytes += queued.bytes;
+            batch.push(queued);
+        }
+        self.bytes -= bytes;
+        if self.waiting.is_empty() {
+            // A quiet conversation keeps no buffer.
+            self.waiting = VecDeque::new();
+        }
+        batch
+    }
+
     /// Whether this send must wait until an earlier one of its device, which was refused for now, has
     /// come again (rule 2 of the design).
     pub(super) fn is_behind(&self, device: DeviceId, client_id: ClientId, now: Time) -> bool {
@@ -91,12 +115,15 @@ impl Chat {
         };
         let conversation = self.hot(id);
         let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.waiting.len() >= self.settings.queue_commands_max {
+        let full = queue.waiting.len() >= self.settings.queue_commands_max
+            || queue.bytes + queued.bytes > self.settings.queue_bytes_max;
+        if full {
             let problem = Problem::new(Code::Busy).detail("too much waits in this conversation");
             queue.settled(caller.device, client_id, Err(&problem), self.clock.now());
             drop(queue);
             return self.answer(queued.reply, client_id, Err(problem));
         }
+        queue.bytes += queued.bytes;
         queue.waiting.push_back(queued);
         if !queue.working {
             queue.working = true;
@@ -134,7 +161,8 @@ impl Chat {
             if_epoch: frame.if_epoch,
             action,
         };
-        Ok((id, Queued { command, direct_with, reply, received: Instant::now() }))
+        let bytes = bytes_of(&command.action);
+        Ok((id, Queued { command, direct_with, reply, received: Instant::now(), bytes }))
     }
 
     /// Gives a command its one answer.
@@ -158,6 +186,25 @@ impl Chat {
         }
         self.outstanding.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// About how much memory a waiting command takes: its texts and lists, and a little for itself.
+fn bytes_of(action: &Action) -> usize {
+    let content = match action {
+        Action::Message { content, .. } | Action::Edit { content, .. } => match content {
+            Content::Text(text) => {
+                let attachments = text.attachments.iter().map(|attachment| {
+                    attachment.reference.len() + attachment.name.len() + attachment.media_type.len() + 64
+                });
+                text.text.len() + text.mentions.len() * 16 + attachments.sum::<usize>()
+            }
+            Content::Opaque(opaque) => opaque.bytes.len() + opaque.content_type.len(),
+        },
+        Action::Commit(opaque) => opaque.bytes.len() + opaque.content_type.len(),
+        Action::Create { users, .. } | Action::Invite { users } => users.len() * 16,
+        _ => 0,
+    };
+    content + std::mem::size_of::<Queued>()
 }
 
 /// The id of the group that this author's client id makes: a retry makes no second one. A cryptographic

@@ -278,6 +278,10 @@ section! {
         marks_per_frame_max: usize = 1_000,
         /// Commands that wait for one conversation.
         queue_commands_max: usize = 1_024,
+        /// Bytes of the commands that wait for one conversation.
+        queue_bytes_max: usize = 8 * 1024 * 1024,
+        /// Bytes of commands that are decided and committed together, about.
+        batch_bytes_max: usize = 1024 * 1024,
         /// Commands of one conversation that are decided and committed together.
         batch_commands_max: usize = 256,
         /// Marks of members of a group are gathered for so long before they are told, in milliseconds.
