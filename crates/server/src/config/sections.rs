@@ -100,14 +100,20 @@ section! {
     LimitsSettings {
         /// Bytes of one frame or request body.
         frame_bytes_max: usize = 655_360,
-        /// Requests of one session or token each second, on average …
-        session_requests_per_s: u32 = 100,
-        /// … and how many it may make at once.
-        session_requests_burst_max: u32 = 400,
-        /// Requests of one address each second, on average …
-        address_requests_per_s: u32 = 2_000,
+        /// Requests and frames of one user each second, on average (0: no limit) …
+        user_requests_per_s: u32 = 200,
         /// … and how many at once.
-        address_requests_burst_max: u32 = 8_000,
+        user_requests_burst_max: u32 = 1_000,
+        /// Requests and frames of one address (for IPv6 one /64) each second, on average (0: no limit) …
+        address_requests_per_s: u32 = 5_000,
+        /// … and how many at once.
+        address_requests_burst_max: u32 = 20_000,
+        /// Users and addresses whose requests are counted one by one; those beyond share one count.
+        rates_remembered_max: usize = 131_072,
+        /// Devices of which it is remembered that a send was refused for now.
+        refused_devices_max: usize = 65_536,
+        /// Frames that cannot be read in one minute; with one more the connection is closed.
+        bad_frames_per_minute_max: u32 = 30,
         /// Open connections of one address.
         address_connections_max: usize = 10_000,
         /// Open connections.
@@ -141,7 +147,11 @@ section! {
         /// How long a long poll may wait, in seconds.
         poll_wait_s_max: u64 = 60,
         /// How long a polling session lives without a poll, in milliseconds.
-        poll_idle_ms_max: u64 = 90_000,
+        poll_idle_ms_max: u64 = 60_000,
+        /// Bytes of events in the answer to one poll, about.
+        poll_answer_bytes_max: usize = 1024 * 1024,
+        /// How long one stream of server-sent events lasts before the client is made to come again, in seconds.
+        stream_s_max: u64 = 300,
     }
 }
 
