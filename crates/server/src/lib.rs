@@ -5,3 +5,4 @@ pub mod config;
 pub mod hub;
 pub mod metrics;
 pub mod session;
+pub mod users;
