@@ -1,1 +1,29 @@
-//! The client core without I/O: outbox, sync, conversations, ticks.
+//! The client without I/O: the one implementation of the client's side, natively and in browsers.
+//!
+//! [`Client`] is a state machine. A driver feeds it what happens and does what it asks for:
+//!
+//! ```text
+//! loop {
+//!     while let Some(output) = client.poll_output() { do it }      // Send, Store, Load, Connect, Changed …
+//!     wait for: a frame, the end of a write or read, a wish of the user, client.poll_timeout()
+//!     client.handle_…(now, what happened)
+//! }
+//! ```
+//!
+//! It has no clock: `now` is the device's own, may be wrong and may jump. It has no randomness but the seed in
+//! [`Config`], and no store but the rows that it asks to be written ([`StoreOp`]) and read ([`Read`]).
+
+mod client;
+mod config;
+mod output;
+mod store;
+mod view;
+
+pub use client::{CancelError, Client, Recipient};
+pub use config::{Config, Limits};
+pub use output::{Change, ListChange, Output, Status};
+pub use store::{LoadToken, Read, Row, Snapshot, StoreOp, StoreToken, Table};
+pub use view::{
+    ConversationDetails, ConversationView, Item, ItemBody, ItemKey, ItemState, MemberView,
+    PresenceView, Preview, ReactionView, ReplyView, TimelineView,
+};
