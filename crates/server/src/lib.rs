@@ -1,5 +1,6 @@
 //! The program `tidings`: gateway, users, chat, presence, configuration.
 
+pub mod chat;
 pub mod clock;
 pub mod config;
 pub mod hub;

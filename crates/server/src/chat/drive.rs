@@ -41,8 +41,8 @@ pub(super) struct Decided {
     accepted: Vec<Accepted>,
     refused: Vec<(usize, Problem)>,
     /// The state after the batch, and the members that it names.
-    state: State,
-    members: MemberMap,
+    pub state: State,
+    pub members: MemberMap,
 }
 
 impl Chat {
@@ -72,10 +72,16 @@ impl Chat {
             if decided.entries.is_empty() {
                 return self.answer_all(conversation, batch, decided);
             }
+            if let Err(problem) = self.before_append(conversation, &decided).await {
+                return self.refuse_all(conversation, batch, &problem);
+            }
             let started = Instant::now();
             match self.store.append(self.append_of(conversation, &decided)).await {
                 Ok(()) => {
                     self.metrics.commit_took(started.elapsed());
+                    if self.after_append(conversation, &decided).await.is_err() {
+                        tracing::warn!(conversation = %conversation.id, "inboxes go on reading the log");
+                    }
                     return self.committed(conversation, batch, decided);
                 }
                 Err(AppendError::Conflict { head }) => {
@@ -253,15 +259,8 @@ impl Chat {
                 }
             }
         }
-        if decided.state.member_count <= self.settings.write_heads_members_max {
-            let state = &decided.state;
-            let value = MarkValue { seq: state.seq, ordinal: state.ordinal, own: 0, at: state.at };
-            if let Some(loaded) = conversation.try_loaded() {
-                let all = loaded.members.iter().chain(&decided.members);
-                let present = all.filter(|(_, member)| member.is_in()).map(|(user, _)| *user);
-                let present: std::collections::BTreeSet<UserId> = present.collect();
-                marks.extend(present.into_iter().map(|user| mark(user, MarkKind::Head, value)));
-            }
+        if let Some(loaded) = conversation.try_loaded() {
+            marks.extend(self.head_marks(conversation, &loaded, decided));
         }
         marks
     }

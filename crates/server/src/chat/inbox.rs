@@ -91,10 +91,13 @@ impl Chat {
         let max = self.settings.inbox_page_max;
         let limit = request.limit.map_or(max, |limit| limit as usize).clamp(1, max);
         let mut heads = Vec::new();
-        for id in self.conversations_of(caller.user).await? {
-            if let Some(head) = self.store.head(LogId::conversation(id)).await.map_err(problem_of_store)? {
-                heads.push((head.at.0, id));
-            }
+        for (id, head_in_row) in self.rows_of(caller.user).await? {
+            let head_in_row = head_in_row.filter(|_| self.settings.write_heads_members_max > 0);
+            let at = match head_in_row {
+                Some(head) => Some(head.at),
+                None => self.store.head(LogId::conversation(id)).await.map_err(problem_of_store)?.map(|head| head.at),
+            };
+            heads.extend(at.map(|at| (at.0, id)));
         }
         heads.sort_unstable_by(|a, b| b.cmp(a));
         let first = below.map_or(0, |below| heads.partition_point(|head| *head >= below));

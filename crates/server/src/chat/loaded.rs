@@ -14,6 +14,7 @@ use tidings_core::{ConversationId, Time, UserId, digest};
 use tidings_protocol::mark::{MemberMarks, Ticks};
 use tidings_store::{Direction, MemberQuery, ReadLog, StateSnapshot, Store, StoreError, Want};
 
+use super::diffusion::Diffusion;
 use crate::clock::{Clock, random};
 use crate::session::Session;
 
@@ -41,6 +42,8 @@ pub(super) struct Loaded {
     pub tail: VecDeque<Brief>,
     /// Sessions that have it on their screen.
     pub lookers: HashMap<u64, Arc<Session>>,
+    /// How heads reach the members' inboxes.
+    pub diffusion: Diffusion,
     /// Members whose marks moved and were not told yet.
     pub untold: BTreeSet<UserId>,
     /// Steps whose time is to be kept once their second is over: the last of that second.
@@ -128,6 +131,7 @@ impl Loaded {
             changed: BTreeSet::new(),
             tail: VecDeque::new(),
             lookers: HashMap::new(),
+            diffusion: Diffusion::default(),
             untold: BTreeSet::new(),
             steps_due: BTreeMap::new(),
             telling: false,
@@ -143,7 +147,13 @@ impl Loaded {
             let page = store.marks_of_log(log, after, READ_PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.owner);
-            for mark in page.iter().filter(|mark| mark.lane == 0) {
+            for mark in &page {
+                if mark.kind == MarkKind::Head {
+                    self.diffusion.note(mark);
+                }
+                if mark.lane != 0 {
+                    continue;
+                }
                 let user = UserId(mark.owner);
                 // Devices have marks in the same log: they are no members.
                 if !self.members.contains_key(&user) {

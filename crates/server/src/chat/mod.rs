@@ -5,6 +5,7 @@
 //! ([`publish`]). Reading ([`inbox`], [`history`]) and marks ([`marks`]) work on the same loaded
 //! conversation ([`loaded`]). [`keep`] is what happens by itself: expiry, trimming, summaries.
 
+mod diffusion;
 mod drive;
 mod history;
 mod inbox;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use tidings_core::conversation::Limits;
 use tidings_core::log::LogId;
-use tidings_core::mark::{Mark, MarkKind};
+use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ConversationId, UserId};
 use tidings_protocol::mark::MarkUpdate;
 use tidings_protocol::presence::{Typing, TypingEvent};
@@ -238,20 +239,24 @@ impl Chat {
 
     /// The conversations that a user is in.
     async fn conversations_of(&self, user: UserId) -> Result<Vec<ConversationId>, Problem> {
-        let mut ids = Vec::new();
+        Ok(self.rows_of(user).await?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The conversations that a user is in, each with the head in the user's row if it holds there.
+    async fn rows_of(&self, user: UserId) -> Result<Vec<(ConversationId, Option<MarkValue>)>, Problem> {
+        let mut rows = Vec::new();
         let mut after = None;
         loop {
             let marks = self.store.memberships(user, after, MEMBERSHIPS_PAGE).await.map_err(problem_of_store)?;
-            let Some(last) = marks.last() else { return Ok(ids) };
+            let Some(last) = marks.last() else { return Ok(rows) };
             after = Some(last.log);
-            for marks_of_one in marks.chunk_by(|a, b| a.log == b.log) {
-                let seq_of = |kind| {
-                    marks_of_one.iter().find(|mark: &&Mark| mark.kind == kind).map_or(0, |mark| mark.value.seq)
-                };
+            for row in marks.chunk_by(|a, b| a.log == b.log) {
+                let seq_of =
+                    |kind| row.iter().find(|mark: &&Mark| mark.kind == kind).map_or(0, |mark| mark.value.seq);
                 if seq_of(MarkKind::Joined) > seq_of(MarkKind::Left)
-                    && let Some(id) = marks_of_one.first().and_then(|mark| mark.log.as_conversation())
+                    && let Some(id) = row.first().and_then(|mark| mark.log.as_conversation())
                 {
-                    ids.push(id);
+                    rows.push((id, diffusion::head_in_row(row)));
                 }
             }
         }
