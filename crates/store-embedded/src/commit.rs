@@ -5,6 +5,7 @@
 //! durable, a refusal neither, since what it tells of may be part of the same commit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use fjall::PersistMode;
@@ -27,6 +28,8 @@ pub(crate) struct Committer {
     pub(crate) stop: Arc<Stop>,
     pub(crate) settings: Settings,
     pub(crate) caches: Caches,
+    /// Rows committed since the last journal began: upkeep begins a new one.
+    pub(crate) journal_rows: Arc<AtomicU64>,
 }
 
 impl Committer {
@@ -78,6 +81,8 @@ impl Committer {
         let finished = result.and_then(|()| group.finish());
         let outcome = finished.and_then(|finished| {
             if !finished.batch.is_empty() {
+                self.journal_rows
+                    .fetch_add(finished.batch.len() as u64, Ordering::Relaxed);
                 finished
                     .batch
                     .durability(Some(PersistMode::SyncData))

@@ -7,7 +7,7 @@ use tidings_store::{DocumentKind, Step, StoreError};
 
 use crate::damaged;
 
-/// A row that every table has and nobody reads: see [`crate::tables::Tables::rotate`].
+/// A row that every table has and nobody reads: see [`crate::tables::Tables::rotate_all`].
 pub(crate) const SENTINEL: [u8; 1] = [0];
 
 /// Bytes of a log's id at the front of a key.

@@ -21,6 +21,8 @@ pub struct Settings {
     pub commit_requests_max: usize,
     /// Requests that wait for the committer; further ones wait before they are taken.
     pub queue_requests_max: usize,
+    /// Rows that a start-up after a crash has to replay, about 2 µs each.
+    pub journal_rows_max: u64,
     /// Late marks reach the disk at most this long after they were raised.
     pub late_within: Duration,
     /// Threads for reads that may have to wait for the disk.
@@ -39,6 +41,7 @@ impl Default for Settings {
             body_file_bytes_max: 256 * 1024 * 1024,
             commit_requests_max: 1_024,
             queue_requests_max: 4_096,
+            journal_rows_max: 500_000,
             late_within: Duration::from_millis(100),
             read_threads: 4,
             on_fatal: Arc::new(|reason| {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use tidings_core::log::{LogId, Seq};
@@ -89,6 +90,10 @@ impl EmbeddedStore {
         let (readers, mut threads) =
             Readers::start(&reader, settings.read_threads).map_err(failed)?;
         let (queue, waiting) = queue(settings.queue_requests_max);
+        // What was replayed is still in the journal; no row takes less than this.
+        let replayed =
+            tables.database.journal_disk_space().unwrap_or_default() / JOURNAL_ROW_BYTES_MIN;
+        let journal_rows = Arc::new(AtomicU64::new(if directory.is_new { 0 } else { replayed }));
         let committer = Committer {
             tables,
             files,
@@ -97,12 +102,14 @@ impl EmbeddedStore {
             stop: Arc::clone(&stop),
             settings: settings.clone(),
             caches: Caches::default(),
+            journal_rows: Arc::clone(&journal_rows),
         };
         let upkeep = Arc::new(Upkeep::new(
             reader.clone(),
             queue.clone(),
             Arc::clone(&stop),
             settings,
+            journal_rows,
         ));
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         threads.push(
@@ -387,6 +394,9 @@ impl Store for EmbeddedStore {
         Box::pin(self.ask(Request::Flush))
     }
 }
+
+/// Bytes that a row takes in a journal, at least: for estimating how many there are.
+const JOURNAL_ROW_BYTES_MIN: u64 = 64;
 
 /// The tables take keys of up to 65,535 bytes, the kind included.
 const DOCUMENT_KEY_BYTES_MAX: usize = 60_000;

@@ -2,6 +2,7 @@
 //! opens them all). Only this module and [`crate::commit`] know how fjall is told things.
 
 use std::path::Path;
+use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -12,6 +13,8 @@ use crate::settings::Settings;
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// Small memtables: fjall looks whether to rotate the journal only when one is flushed.
 const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// Padding that is written at a time.
+const PADDING_BYTES: u64 = 8 * 1024 * 1024;
 
 /// All tables, by what their rows are. Keys are described in [`keys`], values in [`crate::rows`].
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub(crate) struct Tables {
     pub(crate) expiry: Keyspace,
     /// What is still to be done on the disk, and the body files.
     pub(crate) upkeep: Keyspace,
+    /// Nothing that is ever read: see [`Tables::seal_journal`].
+    padding: Keyspace,
 }
 
 impl Tables {
@@ -71,12 +76,13 @@ impl Tables {
             documents: keyspace("documents")?,
             expiry: keyspace("expiry")?,
             upkeep: keyspace("upkeep")?,
+            padding: keyspace("padding")?,
             database,
         })
     }
 
     /// Every table with its name.
-    pub(crate) fn all(&self) -> [(&'static str, &Keyspace); 12] {
+    pub(crate) fn all(&self) -> [(&'static str, &Keyspace); 13] {
         [
             ("logs", &self.logs),
             ("entries", &self.entries),
@@ -90,23 +96,40 @@ impl Tables {
             ("documents", &self.documents),
             ("expiry", &self.expiry),
             ("upkeep", &self.upkeep),
+            ("padding", &self.padding),
         ]
     }
 
-    /// Lets sealed journals go, so that a start-up has little to replay: asks for all memtables to be
-    /// flushed if there is a sealed journal. Called a few times a second.
+    /// Has fjall begin a new journal, whatever the size of the present one.
+    ///
+    /// Replaying takes its time by row, and the rows of marks are small: a journal that is let grow to
+    /// fjall's fixed size may hold a million. Nothing but size makes fjall begin a new one, so the journal
+    /// is padded. The padding is never flushed to a table.
+    pub(crate) fn seal_journal(&self) -> fjall::Result<()> {
+        // Shorter than what fjall compresses, and shared by all rows of padding.
+        let padding = fjall::UserValue::new(&[0; 4_000]);
+        for _ in 0..JOURNAL_BYTES / PADDING_BYTES + 1 {
+            let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+            for number in 0..PADDING_BYTES as u32 / 4_000 {
+                batch.insert(&self.padding, number.to_be_bytes(), padding.clone());
+            }
+            batch.commit()?;
+            self.padding.clear()?;
+            self.rotate_all()?;
+            // The journal is looked at by the thread that flushes.
+            std::thread::sleep(Duration::from_millis(50));
+            if self.database.journal_count() > 1 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for all memtables to be flushed, so that sealed journals can go.
     ///
     /// fjall deletes a journal once every table holds a row at least as new as the journal's last. A
     /// table whose newest rows were deleted and compacted away would keep the journal for ever, so each
     /// gets a row that stays.
-    pub(crate) fn rotate(&self) -> fjall::Result<()> {
-        if self.database.journal_count() <= 1 {
-            return Ok(());
-        }
-        self.rotate_all()
-    }
-
-    /// Asks for all memtables to be flushed.
     pub(crate) fn rotate_all(&self) -> fjall::Result<()> {
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
         for (_, table) in self.all() {

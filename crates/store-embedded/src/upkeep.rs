@@ -6,6 +6,7 @@
 //! was done. A crash in between repeats it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +26,9 @@ use crate::{damaged, damaged_row};
 const STEP_ROWS_MAX: usize = 4_000;
 /// How often journals are looked after.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Memtables are asked to be flushed at most so often.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// What upkeep did, for the committer to write down.
 #[derive(Debug)]
@@ -73,18 +77,26 @@ pub(crate) struct Upkeep {
     pub(crate) settings: Settings,
     /// Held during a round, and by a backup, which must not see bodies vanish.
     rounds: Mutex<()>,
+    journal_rows: Arc<AtomicU64>,
     closing: Mutex<bool>,
     closed: Condvar,
 }
 
 impl Upkeep {
-    pub(crate) fn new(reader: Reader, queue: Queue, stop: Arc<Stop>, settings: Settings) -> Upkeep {
+    pub(crate) fn new(
+        reader: Reader,
+        queue: Queue,
+        stop: Arc<Stop>,
+        settings: Settings,
+        journal_rows: Arc<AtomicU64>,
+    ) -> Upkeep {
         Upkeep {
             reader,
             queue,
             stop,
             settings,
             rounds: Mutex::default(),
+            journal_rows,
             closing: Mutex::default(),
             closed: Condvar::new(),
         }
@@ -94,7 +106,7 @@ impl Upkeep {
     pub(crate) fn run(&self) {
         let every = (self.settings.erase_within / 4)
             .clamp(Duration::from_millis(50), Duration::from_secs(60));
-        let mut last = Instant::now();
+        let (mut last, mut flushed) = (Instant::now(), None::<Instant>);
         loop {
             let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
             let (closing, _) = self
@@ -105,10 +117,16 @@ impl Upkeep {
                 return;
             }
             drop(closing);
-            if let Err(error) = self.reader.tables.rotate() {
-                return self
-                    .stop
-                    .fatal(&format!("journals could not be rotated: {error}"));
+            if flushed.is_none_or(|flushed| flushed.elapsed() >= FLUSH_EVERY) {
+                match self.journals() {
+                    Ok(true) => flushed = Some(Instant::now()),
+                    Ok(false) => {}
+                    Err(error) => {
+                        return self
+                            .stop
+                            .fatal(&format!("journals could not be rotated: {error}"));
+                    }
+                }
             }
             if last.elapsed() >= every {
                 last = Instant::now();
@@ -118,6 +136,22 @@ impl Upkeep {
                 }
             }
         }
+    }
+
+    /// Keeps what a start-up has to replay short. Answers whether there was anything to do.
+    fn journals(&self) -> fjall::Result<bool> {
+        let tables = &self.reader.tables;
+        if tables.database.journal_count() > 1 {
+            self.journal_rows.store(0, Ordering::Relaxed);
+            tables.rotate_all()?;
+            return Ok(true);
+        }
+        let is_long = self.journal_rows.load(Ordering::Relaxed) > self.settings.journal_rows_max;
+        if is_long {
+            self.journal_rows.store(0, Ordering::Relaxed);
+            tables.seal_journal()?;
+        }
+        Ok(is_long)
     }
 
     /// Ends [`Upkeep::run`].

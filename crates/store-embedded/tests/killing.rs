@@ -36,8 +36,11 @@ fn child() {
     let Ok(folder) = std::env::var(FOLDER) else {
         return;
     };
+    // Journals and files that are soon full, so that being killed while they change is tried too.
     let settings = Settings {
         erase_within: Duration::from_millis(200),
+        journal_rows_max: 3_000,
+        body_file_bytes_max: 100_000,
         ..Settings::default()
     };
     let store = EmbeddedStore::open(Path::new(&folder), settings).unwrap();
