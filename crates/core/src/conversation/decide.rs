@@ -11,7 +11,7 @@ use super::state::{
 };
 use crate::entry::{Body, Content, Entry, Envelope, Kind, Opaque, RULES, TextContent};
 use crate::id::UserId;
-use crate::log::Seq;
+use crate::log::{SEQ_MAX, Seq};
 use crate::time::Time;
 
 /// Disappearing messages vanish after a second at the earliest …
@@ -226,6 +226,9 @@ fn decide_create(
     }
     check_distinct(users, command.author)?;
     check_settings(settings, limits)?;
+    if kind == ConversationKind::Direct && !suits_direct(settings) {
+        return Err(Reject::NotInThisKind);
+    }
     let (own_role, bound) = match kind {
         ConversationKind::Direct if users.len() != 1 => {
             return Err(Reject::Invalid("a direct conversation has one other user"));
@@ -258,8 +261,13 @@ fn decide_join(
     named: &Named<'_>,
     limits: &Limits,
 ) -> Result<Verdict, Reject> {
-    // No difference between a conversation that is not there and a link that is wrong.
-    if state.seq == 0 || state.settings.invite_link.as_ref() != Some(link) {
+    // No difference between a conversation that is not there and a link that is wrong. Nobody comes
+    // into a group that everybody left: it would have no owner.
+    if state.seq == 0
+        || state.member_count == 0
+        || state.kind != ConversationKind::Group
+        || state.settings.invite_link.as_ref() != Some(link)
+    {
         return Err(Reject::LinkInvalid);
     }
     if named
@@ -625,6 +633,10 @@ fn check_text(content: &TextContent, limits: &Limits) -> Result<(), Reject> {
         if attachment.reference.is_empty() {
             return Err(Reject::Invalid("an attachment without a reference"));
         }
+        // Numbers on the wire fit in 53 bits.
+        if attachment.bytes > SEQ_MAX {
+            return Err(Reject::Invalid("an attachment of an impossible size"));
+        }
         for text in [
             &attachment.reference,
             &attachment.name,
@@ -654,6 +666,24 @@ fn check_opaque(opaque: &Opaque, limits: &Limits) -> Result<(), Reject> {
         opaque.bytes.len() as u64,
         limits.opaque_bytes_max as u64,
     )
+}
+
+/// Whether two people may begin with these settings: neither may bind the other by more than how long
+/// messages live and who can read them.
+fn suits_direct(settings: &Settings) -> bool {
+    let Settings {
+        retention,
+        vanish_after,
+        encryption,
+        ..
+    } = *settings;
+    *settings
+        == Settings {
+            retention,
+            vanish_after,
+            encryption,
+            ..Settings::default()
+        }
 }
 
 fn check_settings(settings: &Settings, limits: &Limits) -> Result<(), Reject> {
