@@ -9,7 +9,8 @@ use tidings_core::conversation::{
 };
 use tidings_core::entry::{Body, Content, Entry, Kind, TextContent};
 use tidings_core::log::Position;
-use tidings_core::{ClientId, DeviceId};
+use tidings_core::mark::MarkValue;
+use tidings_core::{ClientId, DeviceId, Time};
 
 use crate::commands::Bits;
 use crate::world::{World, user};
@@ -102,6 +103,18 @@ fn nobody_joins_a_group_that_everybody_left() {
         act(&mut world, 1, Action::Join { link: [1; 16] }),
         Err(Reject::LinkInvalid)
     );
+}
+
+#[test]
+fn a_mark_keeps_the_first_value_at_its_seq() {
+    let value = |seq, at| MarkValue {
+        seq,
+        at: Time(at),
+        ..MarkValue::default()
+    };
+    assert_eq!(value(5, 1).max(value(5, 2)), value(5, 1));
+    assert_eq!(value(5, 1).max(value(6, 2)), value(6, 2));
+    assert_eq!(value(5, 1).max(value(4, 2)), value(5, 1));
 }
 
 #[test]
