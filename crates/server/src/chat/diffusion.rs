@@ -8,8 +8,8 @@
 
 use std::collections::BTreeSet;
 
-use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::UserId;
+use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_protocol::Problem;
 use tidings_store::Durability;
 
@@ -65,21 +65,32 @@ impl Diffusion {
 
 /// The head in a member's row, if the row says that it holds. `marks` are those of one log.
 pub(super) fn head_in_row(marks: &[Mark]) -> Option<MarkValue> {
-    let of_lane = |lane| marks.iter().find(|mark| mark.kind == MarkKind::Head && mark.lane == lane);
+    let of_lane = |lane| {
+        marks
+            .iter()
+            .find(|mark| mark.kind == MarkKind::Head && mark.lane == lane)
+    };
     let reads_log = of_lane(SWITCHES_LANE).is_some_and(|mark| mark.value.seq % 2 == 1);
     of_lane(0).filter(|_| !reads_log).map(|mark| mark.value)
 }
 
 impl Chat {
     /// Before an append: if it leaves too many members for writing heads, every row is told so first.
-    pub(super) async fn before_append(&self, conversation: &Conversation, decided: &Decided) -> Result<(), Problem> {
+    pub(super) async fn before_append(
+        &self,
+        conversation: &Conversation,
+        decided: &Decided,
+    ) -> Result<(), Problem> {
         let Some(switch) = conversation.try_loaded().and_then(|loaded| {
             let plan = self.plan(&loaded, decided);
             (plan == Plan::SwitchThenNone).then(|| switch_marks(conversation, &loaded, decided))
         }) else {
             return Ok(());
         };
-        self.store.raise_marks(switch, Durability::Now).await.map_err(problem_of_store)?;
+        self.store
+            .raise_marks(switch, Durability::Now)
+            .await
+            .map_err(problem_of_store)?;
         if let Some(mut loaded) = conversation.try_loaded() {
             loaded.diffusion.switches += 1;
         }
@@ -87,36 +98,73 @@ impl Chat {
     }
 
     /// The marks about heads that go with an append.
-    pub(super) fn head_marks(&self, conversation: &Conversation, loaded: &Loaded, decided: &Decided) -> Vec<Mark> {
+    pub(super) fn head_marks(
+        &self,
+        conversation: &Conversation,
+        loaded: &Loaded,
+        decided: &Decided,
+    ) -> Vec<Mark> {
         let state = &decided.state;
-        let head = MarkValue { seq: state.seq, ordinal: state.ordinal, own: 0, at: state.at };
+        let head = MarkValue {
+            seq: state.seq,
+            ordinal: state.ordinal,
+            own: 0,
+            at: state.at,
+        };
         let mut marks = Vec::new();
-        if matches!(self.plan(loaded, decided), Plan::Write | Plan::WriteThenSwitch) {
-            marks.extend(present_after(loaded, decided).into_iter().map(|user| head_mark(conversation, user.0, 0, head)));
+        if matches!(
+            self.plan(loaded, decided),
+            Plan::Write | Plan::WriteThenSwitch
+        ) {
+            marks.extend(
+                present_after(loaded, decided)
+                    .into_iter()
+                    .map(|user| head_mark(conversation, user.0, 0, head)),
+            );
         }
         // Who comes in may have a row from an earlier time that says something else.
         if loaded.diffusion.switches > 0 {
-            let value = MarkValue { seq: loaded.diffusion.switches, ..MarkValue::default() };
+            let value = MarkValue {
+                seq: loaded.diffusion.switches,
+                ..MarkValue::default()
+            };
             let came = decided.members.iter().filter(|(user, member)| {
-                member.is_in() && loaded.members.get(user).is_none_or(|before| !before.is_in())
+                member.is_in()
+                    && loaded
+                        .members
+                        .get(user)
+                        .is_none_or(|before| !before.is_in())
             });
-            marks.extend(came.map(|(user, _)| head_mark(conversation, user.0, SWITCHES_LANE, value)));
+            marks.extend(
+                came.map(|(user, _)| head_mark(conversation, user.0, SWITCHES_LANE, value)),
+            );
         }
         marks
     }
 
     /// After an append that wrote heads again: from now on the rows hold.
-    pub(super) async fn after_append(&self, conversation: &Conversation, decided: &Decided) -> Result<(), Problem> {
+    pub(super) async fn after_append(
+        &self,
+        conversation: &Conversation,
+        decided: &Decided,
+    ) -> Result<(), Problem> {
         let Some((plan, switch)) = conversation.try_loaded().map(|mut loaded| {
             let plan = self.plan(&loaded, decided);
             loaded.diffusion.heads_written |= matches!(plan, Plan::Write | Plan::WriteThenSwitch);
-            let switch = if plan == Plan::WriteThenSwitch { switch_marks(conversation, &loaded, decided) } else { Vec::new() };
+            let switch = if plan == Plan::WriteThenSwitch {
+                switch_marks(conversation, &loaded, decided)
+            } else {
+                Vec::new()
+            };
             (plan, switch)
         }) else {
             return Ok(());
         };
         if plan == Plan::WriteThenSwitch {
-            self.store.raise_marks(switch, Durability::Now).await.map_err(problem_of_store)?;
+            self.store
+                .raise_marks(switch, Durability::Now)
+                .await
+                .map_err(problem_of_store)?;
             if let Some(mut loaded) = conversation.try_loaded() {
                 loaded.diffusion.switches += 1;
             }
@@ -125,12 +173,18 @@ impl Chat {
     }
 
     fn plan(&self, loaded: &Loaded, decided: &Decided) -> Plan {
-        loaded.diffusion.plan(decided.state.member_count, self.settings.write_heads_members_max)
+        loaded.diffusion.plan(
+            decided.state.member_count,
+            self.settings.write_heads_members_max,
+        )
     }
 }
 
 fn switch_marks(conversation: &Conversation, loaded: &Loaded, decided: &Decided) -> Vec<Mark> {
-    let value = MarkValue { seq: loaded.diffusion.switches + 1, ..MarkValue::default() };
+    let value = MarkValue {
+        seq: loaded.diffusion.switches + 1,
+        ..MarkValue::default()
+    };
     present_after(loaded, decided)
         .into_iter()
         .map(|user| user.0)
@@ -143,9 +197,23 @@ fn switch_marks(conversation: &Conversation, loaded: &Loaded, decided: &Decided)
 /// Who is in before or after the batch.
 fn present_after(loaded: &Loaded, decided: &Decided) -> BTreeSet<UserId> {
     let before = loaded.present().map(|(user, _)| user);
-    before.chain(decided.members.iter().filter(|(_, member)| member.is_in()).map(|(user, _)| *user)).collect()
+    before
+        .chain(
+            decided
+                .members
+                .iter()
+                .filter(|(_, member)| member.is_in())
+                .map(|(user, _)| *user),
+        )
+        .collect()
 }
 
 fn head_mark(conversation: &Conversation, owner: [u8; 16], lane: u32, value: MarkValue) -> Mark {
-    Mark { log: conversation.log(), owner, kind: MarkKind::Head, lane, value }
+    Mark {
+        log: conversation.log(),
+        owner,
+        kind: MarkKind::Head,
+        lane,
+        value,
+    }
 }

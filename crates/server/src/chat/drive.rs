@@ -8,12 +8,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use tidings_core::conversation::{Action, ConversationKind, Decision, Facts, MemberMap, Retention, Settings, State, apply, decide};
+use tidings_core::conversation::{
+    Action, ConversationKind, Decision, Facts, MemberMap, Retention, Settings, State, apply, decide,
+};
+use tidings_core::conversation::{Command, Earlier, Named};
 use tidings_core::entry::{Body, Entry};
 use tidings_core::log::Seq;
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ClientId, Time, UserId};
-use tidings_core::conversation::{Command, Named, Earlier};
 use tidings_protocol::convert::retention_from_wire;
 use tidings_protocol::send::Sent;
 use tidings_protocol::{Code, Problem};
@@ -50,8 +52,14 @@ impl Chat {
     pub(super) async fn drive(self: Arc<Self>, conversation: Arc<Conversation>) {
         loop {
             let batch = {
-                let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                let batch = queue.take_batch(self.settings.batch_commands_max, self.settings.batch_bytes_max);
+                let mut queue = conversation
+                    .queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let batch = queue.take_batch(
+                    self.settings.batch_commands_max,
+                    self.settings.batch_bytes_max,
+                );
                 if batch.is_empty() {
                     queue.working = false;
                     return;
@@ -76,7 +84,11 @@ impl Chat {
                 return self.refuse_all(conversation, batch, &problem);
             }
             let started = Instant::now();
-            match self.store.append(self.append_of(conversation, &decided)).await {
+            match self
+                .store
+                .append(self.append_of(conversation, &decided))
+                .await
+            {
                 Ok(()) => {
                     self.metrics.commit_took(started.elapsed());
                     if self.after_append(conversation, &decided).await.is_err() {
@@ -102,10 +114,16 @@ impl Chat {
         self.refuse_all(conversation, batch, &problem);
     }
 
-    async fn decide_batch(&self, conversation: &Conversation, batch: &[Queued]) -> Result<Decided, Problem> {
+    async fn decide_batch(
+        &self,
+        conversation: &Conversation,
+        batch: &[Queued],
+    ) -> Result<Decided, Problem> {
         self.load(conversation).await?;
         let mut decided = {
-            let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
+            let Some(loaded) = conversation.try_loaded() else {
+                return Err(Problem::new(Code::Internal));
+            };
             Decided {
                 entries: Vec::new(),
                 erase: Vec::new(),
@@ -118,7 +136,10 @@ impl Chat {
         let mut overlay = Overlay::default();
         for (index, queued) in batch.iter().enumerate() {
             let before = decided.entries.len();
-            match self.decide_one(conversation, queued, &mut decided, &mut overlay).await {
+            match self
+                .decide_one(conversation, queued, &mut decided, &mut overlay)
+                .await
+            {
                 Ok((seq, at)) => decided.accepted.push(Accepted { index, seq, at }),
                 Err(problem) => {
                     // A direct conversation is not begun for a message that is refused.
@@ -159,32 +180,49 @@ impl Chat {
     ) -> Result<(Seq, Time), Problem> {
         let command = &queued.command;
         let now = self.clock.now();
-        let earlier = self.earlier(conversation, &decided.state, command, overlay).await?;
+        let earlier = self
+            .earlier(conversation, &decided.state, command, overlay)
+            .await?;
         let behind = {
-            let queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = conversation
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             queue.is_behind(command.device, command.client_id, now)
         };
         let is_retry = matches!(earlier, Earlier::Found { .. })
-            || decided.state.find_recent(command.author, command.client_id).is_some();
+            || decided
+                .state
+                .find_recent(command.author, command.client_id)
+                .is_some();
         if behind && !is_retry {
             return Err(Problem::new(Code::Behind));
         }
         let facts = self.facts(&decided.state, &decided.members, queued).await?;
         if !is_retry {
-            self.check_users_exist(&command.action, queued.direct_with).await?;
+            self.check_users_exist(&command.action, queued.direct_with)
+                .await?;
             if let (0, Some(other)) = (decided.state.seq, queued.direct_with) {
                 self.begin_direct(command, other, facts, decided, now)?;
             }
         }
-        let target = self.target(conversation, &decided.state, command, overlay).await?;
-        let named = Named { members: &decided.members, target, earlier };
+        let target = self
+            .target(conversation, &decided.state, command, overlay)
+            .await?;
+        let named = Named {
+            members: &decided.members,
+            target,
+            earlier,
+        };
         let decision = decide(&decided.state, command, &named, &facts, &self.limits, now);
         let result = match decision {
             Ok(Decision::Already { seq, at }) => Ok((seq, at)),
             Ok(Decision::Append(entry)) => {
                 if let Action::Delete { target } = command.action {
                     decided.erase.push(target);
-                    decided.erase.extend(self.edits_of(conversation, target, overlay).await?);
+                    decided
+                        .erase
+                        .extend(self.edits_of(conversation, target, overlay).await?);
                 }
                 let answer = (entry.envelope.seq, entry.envelope.at);
                 take_entry(decided, overlay, entry)?;
@@ -192,8 +230,16 @@ impl Chat {
             }
             Err(reject) => Err(Problem::from(reject)),
         };
-        let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.settled(command.device, command.client_id, result.as_ref().map(|_| ()), now);
+        let mut queue = conversation
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.settled(
+            command.device,
+            command.client_id,
+            result.as_ref().map(|_| ()),
+            now,
+        );
         result
     }
 
@@ -214,11 +260,18 @@ impl Chat {
             action: Action::Create {
                 kind: ConversationKind::Direct,
                 users: vec![other],
-                settings: Settings { retention: retention_from_wire(self.settings.direct_retention), ..Settings::default() },
+                settings: Settings {
+                    retention: retention_from_wire(self.settings.direct_retention),
+                    ..Settings::default()
+                },
             },
             ..command.clone()
         };
-        let named = Named { members: &decided.members, target: None, earlier: Earlier::Absent };
+        let named = Named {
+            members: &decided.members,
+            target: None,
+            earlier: Earlier::Absent,
+        };
         match decide(&decided.state, &create, &named, &facts, &self.limits, now)? {
             Decision::Append(entry) => take_entry(decided, &mut Overlay::default(), entry),
             Decision::Already { .. } => Ok(()),
@@ -228,7 +281,8 @@ impl Chat {
     fn append_of(&self, conversation: &Conversation, decided: &Decided) -> Append {
         let first = decided.entries.first().map_or(0, Entry::seq);
         let state = conversation.try_loaded().and_then(|loaded| {
-            let due = decided.state.seq.saturating_sub(loaded.written) >= self.settings.state_every_entries;
+            let due = decided.state.seq.saturating_sub(loaded.written)
+                >= self.settings.state_every_entries;
             due.then(|| snapshot_after(&loaded, decided))
         });
         Append {
@@ -246,15 +300,31 @@ impl Chat {
     /// Joined and left marks of those who came and went; heads for all, where the store needs them.
     fn marks_of_append(&self, conversation: &Conversation, decided: &Decided) -> Vec<Mark> {
         let log = conversation.log();
-        let mark = |user: UserId, kind, value| Mark { log, owner: user.0, kind, lane: 0, value };
+        let mark = |user: UserId, kind, value| Mark {
+            log,
+            owner: user.0,
+            kind,
+            lane: 0,
+            value,
+        };
         let mut marks = Vec::new();
-        for entry in decided.entries.iter().filter(|entry| entry.envelope.kind.changes_members()) {
+        for entry in decided
+            .entries
+            .iter()
+            .filter(|entry| entry.envelope.kind.changes_members())
+        {
             for user in subjects(entry) {
-                let Some(member) = decided.members.get(&user) else { continue };
+                let Some(member) = decided.members.get(&user) else {
+                    continue;
+                };
                 let left = member.spans.last().and_then(|span| span.left);
                 marks.push(mark(user, MarkKind::Joined, member.joined));
                 if let Some(seq) = left {
-                    let value = MarkValue { seq, at: entry.envelope.at, ..MarkValue::default() };
+                    let value = MarkValue {
+                        seq,
+                        at: entry.envelope.at,
+                        ..MarkValue::default()
+                    };
                     marks.push(mark(user, MarkKind::Left, value));
                 }
             }
@@ -266,13 +336,20 @@ impl Chat {
     }
 
     /// The entries are durable: the state moves on, the senders have their tick, the others the entries.
-    fn committed(self: &Arc<Self>, conversation: &Arc<Conversation>, batch: Vec<Queued>, decided: Decided) {
+    fn committed(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        batch: Vec<Queued>,
+        decided: Decided,
+    ) {
         let retention_before;
         {
-            let Some(mut loaded) = conversation.try_loaded() else { return };
+            let Some(mut loaded) = conversation.try_loaded() else {
+                return;
+            };
             retention_before = loaded.state.settings.retention;
-            let wrote_state =
-                decided.state.seq.saturating_sub(loaded.written) >= self.settings.state_every_entries;
+            let wrote_state = decided.state.seq.saturating_sub(loaded.written)
+                >= self.settings.state_every_entries;
             let received = batch.iter().map(|queued| queued.received).min();
             self.answer_accepted(conversation, batch, &decided);
             self.publish(conversation, &mut loaded, &decided.entries);
@@ -290,7 +367,9 @@ impl Chat {
     fn answer_accepted(&self, conversation: &Conversation, batch: Vec<Queued>, decided: &Decided) {
         let mut answers: Vec<Option<Result<Sent, Problem>>> = batch.iter().map(|_| None).collect();
         for accepted in &decided.accepted {
-            if let (Some(slot), Some(queued)) = (answers.get_mut(accepted.index), batch.get(accepted.index)) {
+            if let (Some(slot), Some(queued)) =
+                (answers.get_mut(accepted.index), batch.get(accepted.index))
+            {
                 *slot = Some(Ok(Sent {
                     id: 0,
                     client_id: queued.command.client_id,
@@ -324,7 +403,10 @@ impl Chat {
         for queued in batch {
             let command = &queued.command;
             {
-                let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut queue = conversation
+                    .queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 queue.settled(command.device, command.client_id, Err(problem), now);
             }
             self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));
@@ -333,7 +415,9 @@ impl Chat {
 
     /// Reads the conversation again: somebody else wrote to it, or it is not known whether we did.
     async fn reload(&self, conversation: &Conversation) -> Result<(), Problem> {
-        let mut fresh = Loaded::read(&*self.store, conversation.id, &self.clock).await.map_err(problem_of_store)?;
+        let mut fresh = Loaded::read(&*self.store, conversation.id, &self.clock)
+            .await
+            .map_err(problem_of_store)?;
         if let Some(mut loaded) = conversation.try_loaded() {
             fresh.lookers = std::mem::take(&mut loaded.lookers);
             *loaded = fresh;
@@ -381,9 +465,19 @@ fn snapshot_after(loaded: &Loaded, decided: &Decided) -> tidings_store::StateSna
     let mut members: std::collections::BTreeMap<UserId, Vec<u8>> = loaded
         .changed
         .iter()
-        .filter_map(|user| loaded.members.get(user).map(|member| (*user, encode_member(member))))
+        .filter_map(|user| {
+            loaded
+                .members
+                .get(user)
+                .map(|member| (*user, encode_member(member)))
+        })
         .collect();
-    members.extend(decided.members.iter().map(|(user, member)| (*user, encode_member(member))));
+    members.extend(
+        decided
+            .members
+            .iter()
+            .map(|(user, member)| (*user, encode_member(member))),
+    );
     tidings_store::StateSnapshot {
         seq: decided.state.seq,
         state: encode_state(&decided.state),
@@ -395,7 +489,9 @@ fn snapshot_after(loaded: &Loaded, decided: &Decided) -> tidings_store::StateSna
 pub(super) fn changes_retention(entries: &[Entry], before: Retention) -> bool {
     entries.iter().any(|entry| match &entry.body {
         Body::Create { settings, .. } => settings.retention != Retention::Forever,
-        Body::Settings(change) => change.retention.is_some_and(|retention| retention != before),
+        Body::Settings(change) => change
+            .retention
+            .is_some_and(|retention| retention != before),
         _ => false,
     })
 }

@@ -9,8 +9,8 @@ use tidings_protocol::convert::{entry_to_wire, kind_to_wire, role_to_wire, setti
 use tidings_protocol::entry::Settings;
 use tidings_protocol::mark::MemberMarks;
 use tidings_protocol::sync::{
-    Conversation as Summary, ConversationFrame, ConversationRequest, InboxPage, InboxRequest, Member, MembersPage,
-    MembersRequest, ReadMark,
+    Conversation as Summary, ConversationFrame, ConversationRequest, InboxPage, InboxRequest,
+    Member, MembersPage, MembersRequest, ReadMark,
 };
 use tidings_protocol::{Code, Problem};
 use tidings_store::{Direction, ReadLog, Want};
@@ -30,7 +30,10 @@ pub(super) fn summary(id: ConversationId, loaded: &Loaded, user: UserId) -> Opti
     let state = &loaded.state;
     let marks = loaded.marks_of(user);
     let members = if loaded.tells_marks() {
-        loaded.present().map(|(user, _)| member_to_wire(loaded, user)).collect::<Option<_>>()?
+        loaded
+            .present()
+            .map(|(user, _)| member_to_wire(loaded, user))
+            .collect::<Option<_>>()?
     } else {
         Vec::new()
     };
@@ -47,7 +50,14 @@ pub(super) fn summary(id: ConversationId, loaded: &Loaded, user: UserId) -> Opti
         from: member.first_visible()?,
         membership_seq: state.membership_seq,
         epoch: state.epoch,
-        settings: if may_invite { settings } else { Settings { invite_link: None, ..settings } },
+        settings: if may_invite {
+            settings
+        } else {
+            Settings {
+                invite_link: None,
+                ..settings
+            }
+        },
         member_count: state.member_count,
         members,
         role: role_to_wire(member.role),
@@ -56,7 +66,11 @@ pub(super) fn summary(id: ConversationId, loaded: &Loaded, user: UserId) -> Opti
         device: 0,
         joined: ReadMark::from(member.joined),
         own: member.own,
-        unread: unread(state.ordinal, member.own, unread_base(marks.read, member.joined)),
+        unread: unread(
+            state.ordinal,
+            member.own,
+            unread_base(marks.read, member.joined),
+        ),
         last: None,
     })
 }
@@ -74,7 +88,10 @@ fn member_to_wire(loaded: &Loaded, user: UserId) -> Option<Member> {
         role: role_to_wire(member.role),
         joined: member.joined.seq,
         // What was told: a client's digest is made from this.
-        marks: MemberMarks { delivered: marks.told.delivered, shown: marks.told.shown },
+        marks: MemberMarks {
+            delivered: marks.told.delivered,
+            shown: marks.told.shown,
+        },
     })
 }
 
@@ -83,26 +100,42 @@ impl Chat {
     ///
     /// # Errors
     /// When the cursor is not one of ours, or the store fails.
-    pub async fn inbox(self: &Arc<Self>, caller: Caller, request: InboxRequest) -> Result<InboxPage, Problem> {
+    pub async fn inbox(
+        self: &Arc<Self>,
+        caller: Caller,
+        request: InboxRequest,
+    ) -> Result<InboxPage, Problem> {
         let below = match request.cursor.as_deref() {
-            Some(text) => Some(parse_cursor(text).ok_or_else(|| Problem::new(Code::Invalid).detail("cursor"))?),
+            Some(text) => Some(
+                parse_cursor(text).ok_or_else(|| Problem::new(Code::Invalid).detail("cursor"))?,
+            ),
             None => None,
         };
         let max = self.settings.inbox_page_max;
-        let limit = request.limit.map_or(max, |limit| limit as usize).clamp(1, max);
+        let limit = request
+            .limit
+            .map_or(max, |limit| limit as usize)
+            .clamp(1, max);
         let mut heads = Vec::new();
         for (id, head_in_row) in self.rows_of(caller.user).await? {
             let head_in_row = head_in_row.filter(|_| self.settings.write_heads_members_max > 0);
             let at = match head_in_row {
                 Some(head) => Some(head.at),
-                None => self.store.head(LogId::conversation(id)).await.map_err(problem_of_store)?.map(|head| head.at),
+                None => self
+                    .store
+                    .head(LogId::conversation(id))
+                    .await
+                    .map_err(problem_of_store)?
+                    .map(|head| head.at),
             };
             heads.extend(at.map(|at| (at.0, id)));
         }
         heads.sort_unstable_by(|a, b| b.cmp(a));
         let first = below.map_or(0, |below| heads.partition_point(|head| *head >= below));
         let page = heads.get(first..).unwrap_or_default();
-        let next = (page.len() > limit).then(|| page.get(limit - 1).map(write_cursor)).flatten();
+        let next = (page.len() > limit)
+            .then(|| page.get(limit - 1).map(write_cursor))
+            .flatten();
         let mut conversations = Vec::with_capacity(page.len().min(limit));
         for (_, id) in page.iter().take(limit) {
             // Who was removed between the two reads is not told of it here.
@@ -110,7 +143,11 @@ impl Chat {
                 conversations.push(summary);
             }
         }
-        Ok(InboxPage { id: request.id, conversations, next })
+        Ok(InboxPage {
+            id: request.id,
+            conversations,
+            next,
+        })
     }
 
     /// One conversation of the caller's.
@@ -124,23 +161,45 @@ impl Chat {
     ) -> Result<ConversationFrame, Problem> {
         let summary = self.full_summary(caller, request.conversation).await?;
         let conversation = summary.ok_or_else(|| Problem::new(Code::NotFound))?;
-        Ok(ConversationFrame { id: Some(request.id), conversation })
+        Ok(ConversationFrame {
+            id: Some(request.id),
+            conversation,
+        })
     }
 
-    async fn full_summary(self: &Arc<Self>, caller: Caller, id: ConversationId) -> Result<Option<Summary>, Problem> {
+    async fn full_summary(
+        self: &Arc<Self>,
+        caller: Caller,
+        id: ConversationId,
+    ) -> Result<Option<Summary>, Problem> {
         let conversation = self.open(id).await?;
-        let device = self.store.marks(conversation.log(), caller.device.0).await.map_err(problem_of_store)?;
-        let Some(mut summary) = conversation.try_loaded().and_then(|loaded| summary(id, &loaded, caller.user)) else {
+        let device = self
+            .store
+            .marks(conversation.log(), caller.device.0)
+            .await
+            .map_err(problem_of_store)?;
+        let Some(mut summary) = conversation
+            .try_loaded()
+            .and_then(|loaded| summary(id, &loaded, caller.user))
+        else {
             return Ok(None);
         };
-        summary.device =
-            device.iter().find(|mark| mark.kind == MarkKind::Device).map_or(0, |mark| mark.value.seq);
-        self.add_last(&conversation, caller.user, &mut summary).await?;
+        summary.device = device
+            .iter()
+            .find(|mark| mark.kind == MarkKind::Device)
+            .map_or(0, |mark| mark.value.seq);
+        self.add_last(&conversation, caller.user, &mut summary)
+            .await?;
         Ok(Some(summary))
     }
 
     /// The last message that can be shown in a list.
-    async fn add_last(&self, conversation: &Conversation, user: UserId, summary: &mut Summary) -> Result<(), Problem> {
+    async fn add_last(
+        &self,
+        conversation: &Conversation,
+        user: UserId,
+        summary: &mut Summary,
+    ) -> Result<(), Problem> {
         let read = ReadLog {
             from: summary.head,
             direction: Direction::Backwards,
@@ -148,9 +207,17 @@ impl Chat {
             bytes_max: LAST_BYTES_MAX,
             want: Want::Entries,
         };
-        let page = self.store.read(conversation.log(), read).await.map_err(problem_of_store)?;
-        let Some(loaded) = conversation.try_loaded() else { return Ok(()) };
-        let Some(member) = loaded.member_in(user) else { return Ok(()) };
+        let page = self
+            .store
+            .read(conversation.log(), read)
+            .await
+            .map_err(problem_of_store)?;
+        let Some(loaded) = conversation.try_loaded() else {
+            return Ok(());
+        };
+        let Some(member) = loaded.member_in(user) else {
+            return Ok(());
+        };
         let now = self.clock.now();
         summary.last = page
             .entries
@@ -169,16 +236,39 @@ impl Chat {
     ///
     /// # Errors
     /// `not_found` when the caller is not in it.
-    pub async fn members(self: &Arc<Self>, caller: Caller, request: MembersRequest) -> Result<MembersPage, Problem> {
+    pub async fn members(
+        self: &Arc<Self>,
+        caller: Caller,
+        request: MembersRequest,
+    ) -> Result<MembersPage, Problem> {
         let conversation = self.open(request.conversation).await?;
-        let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
-        loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+        let Some(loaded) = conversation.try_loaded() else {
+            return Err(Problem::new(Code::Internal));
+        };
+        loaded
+            .member_in(caller.user)
+            .ok_or_else(|| Problem::new(Code::NotFound))?;
         let max = self.settings.members_page_max;
-        let limit = request.limit.map_or(max, |limit| limit as usize).clamp(1, max);
-        let mut rest = loaded.present().map(|(user, _)| user).filter(|user| request.after.is_none_or(|after| *user > after));
-        let members = rest.by_ref().take(limit).filter_map(|user| member_to_wire(&loaded, user)).collect();
+        let limit = request
+            .limit
+            .map_or(max, |limit| limit as usize)
+            .clamp(1, max);
+        let mut rest = loaded
+            .present()
+            .map(|(user, _)| user)
+            .filter(|user| request.after.is_none_or(|after| *user > after));
+        let members = rest
+            .by_ref()
+            .take(limit)
+            .filter_map(|user| member_to_wire(&loaded, user))
+            .collect();
         let more = rest.next().is_some();
-        Ok(MembersPage { id: request.id, conversation: request.conversation, members, more })
+        Ok(MembersPage {
+            id: request.id,
+            conversation: request.conversation,
+            members,
+            more,
+        })
     }
 }
 

@@ -79,10 +79,14 @@ impl Chat {
                 .scan_documents(DocumentKind::Retention, Vec::new(), after, DOCUMENTS_PAGE)
                 .await
                 .map_err(problem_of_store)?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             after = Some(last.key.clone());
             for document in &page {
-                let Ok(id) = <[u8; 16]>::try_from(document.key.as_slice()) else { continue };
+                let Ok(id) = <[u8; 16]>::try_from(document.key.as_slice()) else {
+                    continue;
+                };
                 let conversation = self.open(ConversationId(id)).await?;
                 self.trim(&conversation).await?;
             }
@@ -92,7 +96,12 @@ impl Chat {
     /// Takes note that a conversation's retention is bounded (or no longer), and from where its devices
     /// are owed what is in it.
     pub(super) async fn retention_changed(self: Arc<Self>, conversation: &Arc<Conversation>) {
-        let Some(retention) = conversation.try_loaded().map(|loaded| loaded.state.settings.retention) else { return };
+        let Some(retention) = conversation
+            .try_loaded()
+            .map(|loaded| loaded.state.settings.retention)
+        else {
+            return;
+        };
         let value = (retention != Retention::Forever).then(|| vec![1]);
         let put = PutDocument {
             kind: DocumentKind::Retention,
@@ -106,7 +115,10 @@ impl Chat {
         if retention == Retention::UntilDelivered
             && let Err(problem) = self.owe_to_devices(conversation).await
         {
-            tracing::error!(code = problem.code.name(), "devices' marks could not be written");
+            tracing::error!(
+                code = problem.code.name(),
+                "devices' marks could not be written"
+            );
         }
     }
 
@@ -117,7 +129,15 @@ impl Chat {
         let users: Vec<(UserId, Seq)> = match conversation.try_loaded() {
             Some(loaded) => loaded
                 .present()
-                .map(|(user, member)| (user, loaded.marks_of(user).delivered.max(member.joined.seq.saturating_sub(1))))
+                .map(|(user, member)| {
+                    (
+                        user,
+                        loaded
+                            .marks_of(user)
+                            .delivered
+                            .max(member.joined.seq.saturating_sub(1)),
+                    )
+                })
                 .collect(),
             None => return Ok(()),
         };
@@ -125,11 +145,19 @@ impl Chat {
         for (user, from) in users {
             for record in self.users.device_records(user).await? {
                 if from > 0 && !with_marks.contains_key(&record.device.0) {
-                    marks.push(device_mark(conversation, record.device.0, from, self.clock.now()));
+                    marks.push(device_mark(
+                        conversation,
+                        record.device.0,
+                        from,
+                        self.clock.now(),
+                    ));
                 }
             }
         }
-        self.store.raise_marks(marks, Durability::Now).await.map_err(problem_of_store)
+        self.store
+            .raise_marks(marks, Durability::Now)
+            .await
+            .map_err(problem_of_store)
     }
 
     /// A new device: in conversations that keep messages until they are delivered it starts at its user's
@@ -141,17 +169,32 @@ impl Chat {
         let mut marks = Vec::new();
         for id in self.conversations_of(caller.user).await? {
             let conversation = self.open(id).await?;
-            let Some(loaded) = conversation.try_loaded() else { continue };
+            let Some(loaded) = conversation.try_loaded() else {
+                continue;
+            };
             if loaded.state.settings.retention != Retention::UntilDelivered {
                 continue;
             }
-            let Some(member) = loaded.member_in(caller.user) else { continue };
-            let from = loaded.marks_of(caller.user).delivered.max(member.joined.seq.saturating_sub(1));
+            let Some(member) = loaded.member_in(caller.user) else {
+                continue;
+            };
+            let from = loaded
+                .marks_of(caller.user)
+                .delivered
+                .max(member.joined.seq.saturating_sub(1));
             if from > 0 {
-                marks.push(device_mark(&conversation, caller.device.0, from, self.clock.now()));
+                marks.push(device_mark(
+                    &conversation,
+                    caller.device.0,
+                    from,
+                    self.clock.now(),
+                ));
             }
         }
-        self.store.raise_marks(marks, Durability::Now).await.map_err(problem_of_store)
+        self.store
+            .raise_marks(marks, Durability::Now)
+            .await
+            .map_err(problem_of_store)
     }
 
     /// A device is gone: nothing is owed to it any more.
@@ -160,7 +203,10 @@ impl Chat {
             Ok(conversations) => conversations,
             Err(problem) => {
                 // The hourly look at every bounded retention comes to the same.
-                tracing::warn!(code = problem.code.name(), "trimming waits for the next round");
+                tracing::warn!(
+                    code = problem.code.name(),
+                    "trimming waits for the next round"
+                );
                 return;
             }
         };
@@ -174,7 +220,9 @@ impl Chat {
     /// Trims a little later, once for many reasons.
     pub(super) fn reconsider_trimming(self: &Arc<Self>, conversation: &Arc<Conversation>) {
         {
-            let Some(mut loaded) = conversation.try_loaded() else { return };
+            let Some(mut loaded) = conversation.try_loaded() else {
+                return;
+            };
             if loaded.trimming || loaded.state.settings.retention != Retention::UntilDelivered {
                 return;
             }
@@ -187,25 +235,36 @@ impl Chat {
                 loaded.trimming = false;
             }
             if let Err(problem) = chat.trim(&conversation).await {
-                tracing::warn!(code = problem.code.name(), "trimming waits for the next round");
+                tracing::warn!(
+                    code = problem.code.name(),
+                    "trimming waits for the next round"
+                );
             }
         });
     }
 
     /// Trims a log as far as its retention lets it be.
     pub(super) async fn trim(&self, conversation: &Conversation) -> Result<(), Problem> {
-        let Some((retention, trimmed, head)) = conversation
-            .try_loaded()
-            .map(|loaded| (loaded.state.settings.retention, loaded.trimmed, loaded.state.seq))
-        else {
+        let Some((retention, trimmed, head)) = conversation.try_loaded().map(|loaded| {
+            (
+                loaded.state.settings.retention,
+                loaded.trimmed,
+                loaded.state.seq,
+            )
+        }) else {
             return Ok(());
         };
         let up_to = match retention {
             Retention::Forever => return Ok(()),
             Retention::UntilDelivered => self.lowest_owed(conversation).await?,
             Retention::Days(days) => {
-                let before = self.clock.now().0.saturating_sub(u64::from(days) * DAY_MILLIS);
-                self.last_before(conversation, Time(before), trimmed, head).await?
+                let before = self
+                    .clock
+                    .now()
+                    .0
+                    .saturating_sub(u64::from(days) * DAY_MILLIS);
+                self.last_before(conversation, Time(before), trimmed, head)
+                    .await?
             }
         };
         if up_to <= trimmed {
@@ -213,10 +272,19 @@ impl Chat {
         }
         // Never past the durable state, nor on marks that are not durable.
         self.store.flush().await.map_err(problem_of_store)?;
-        let Some(snapshot) = conversation.try_loaded().map(|loaded| loaded.snapshot()) else { return Ok(()) };
+        let Some(snapshot) = conversation.try_loaded().map(|loaded| loaded.snapshot()) else {
+            return Ok(());
+        };
         let written = snapshot.seq;
-        self.store.write_state(conversation.log(), snapshot).await.map_err(problem_of_store)?;
-        let now_trimmed = self.store.trim(conversation.log(), up_to).await.map_err(problem_of_store)?;
+        self.store
+            .write_state(conversation.log(), snapshot)
+            .await
+            .map_err(problem_of_store)?;
+        let now_trimmed = self
+            .store
+            .trim(conversation.log(), up_to)
+            .await
+            .map_err(problem_of_store)?;
         if let Some(mut loaded) = conversation.try_loaded() {
             loaded.was_written(written);
             loaded.trimmed = loaded.trimmed.max(now_trimmed);
@@ -230,13 +298,23 @@ impl Chat {
         let Some((head, members)) = conversation.try_loaded().map(|loaded| {
             let members: Vec<(UserId, Seq, Seq)> = loaded
                 .present()
-                .map(|(user, member)| (user, loaded.marks_of(user).delivered, member.joined.seq.saturating_sub(1)))
+                .map(|(user, member)| {
+                    (
+                        user,
+                        loaded.marks_of(user).delivered,
+                        member.joined.seq.saturating_sub(1),
+                    )
+                })
                 .collect();
             (loaded.state.seq, members)
         }) else {
             return Ok(0);
         };
-        let silent_before = self.clock.now().0.saturating_sub(self.settings.device_silent_days * DAY_MILLIS);
+        let silent_before = self
+            .clock
+            .now()
+            .0
+            .saturating_sub(self.settings.device_silent_days * DAY_MILLIS);
         let mut lowest = head;
         for (user, delivered, joined) in members {
             let devices = self.users.device_records(user).await?;
@@ -255,7 +333,10 @@ impl Chat {
         Ok(lowest)
     }
 
-    async fn device_marks(&self, conversation: &Conversation) -> Result<HashMap<[u8; 16], Seq>, Problem> {
+    async fn device_marks(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<HashMap<[u8; 16], Seq>, Problem> {
         let mut found = HashMap::new();
         let mut after = None;
         loop {
@@ -264,7 +345,9 @@ impl Chat {
                 .marks_of_log(conversation.log(), after, MARKS_PAGE)
                 .await
                 .map_err(problem_of_store)?;
-            let Some(last) = page.last() else { return Ok(found) };
+            let Some(last) = page.last() else {
+                return Ok(found);
+            };
             after = Some(last.owner);
             let devices = page.iter().filter(|mark| mark.kind == MarkKind::Device);
             found.extend(devices.map(|mark| (mark.owner, mark.value.seq)));
@@ -282,7 +365,10 @@ impl Chat {
         let mut high = head + 1;
         while low + 1 < high {
             let middle = low + (high - low) / 2;
-            let at = self.read_one(conversation, middle, Want::Envelopes).await?.map(|entry| entry.envelope.at);
+            let at = self
+                .read_one(conversation, middle, Want::Envelopes)
+                .await?
+                .map(|entry| entry.envelope.at);
             if at.is_some_and(|at| at < before) {
                 low = middle;
             } else {
@@ -294,6 +380,16 @@ impl Chat {
 }
 
 fn device_mark(conversation: &Conversation, device: [u8; 16], seq: Seq, at: Time) -> Mark {
-    let value = MarkValue { seq, at, ..MarkValue::default() };
-    Mark { log: conversation.log(), owner: device, kind: MarkKind::Device, lane: 0, value }
+    let value = MarkValue {
+        seq,
+        at,
+        ..MarkValue::default()
+    };
+    Mark {
+        log: conversation.log(),
+        owner: device,
+        kind: MarkKind::Device,
+        lane: 0,
+        value,
+    }
 }

@@ -80,10 +80,17 @@ pub(super) struct UserMarks {
 
 impl Loaded {
     /// Reads a conversation: the stored state, then the entries since, then members and marks.
-    pub(super) async fn read(store: &dyn Store, id: ConversationId, clock: &Clock) -> Result<Loaded, StoreError> {
+    pub(super) async fn read(
+        store: &dyn Store,
+        id: ConversationId,
+        clock: &Clock,
+    ) -> Result<Loaded, StoreError> {
         let log = LogId::conversation(id);
         let Some(head) = store.head(log).await? else {
-            return Ok(Loaded::of(State::empty(Generation::new(clock.now(), random())), MemberMap::new()));
+            return Ok(Loaded::of(
+                State::empty(Generation::new(clock.now(), random())),
+                MemberMap::new(),
+            ));
         };
         let mut members = MemberMap::new();
         let mut state = State::empty(head.generation);
@@ -110,7 +117,10 @@ impl Loaded {
                 )
                 .await?;
             if page.entries.is_empty() {
-                return Err(StoreError::Damaged(format!("{id}: no entry after {}", loaded.state.seq)));
+                return Err(StoreError::Damaged(format!(
+                    "{id}: no entry after {}",
+                    loaded.state.seq
+                )));
             }
             for entry in &page.entries {
                 loaded.apply(entry).map_err(|error| damaged(id, &error))?;
@@ -145,7 +155,9 @@ impl Loaded {
         let mut after = None;
         loop {
             let page = store.marks_of_log(log, after, READ_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             after = Some(last.owner);
             for mark in &page {
                 if mark.kind == MarkKind::Head {
@@ -166,13 +178,19 @@ impl Loaded {
                     MarkKind::Shown => marks.shown = mark.value.seq,
                     _ => {}
                 }
-                marks.told = MemberMarks { delivered: marks.delivered, shown: marks.shown };
+                marks.told = MemberMarks {
+                    delivered: marks.delivered,
+                    shown: marks.shown,
+                };
             }
         }
     }
 
     /// Applies the next committed entry.
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), tidings_core::conversation::ApplyError> {
+    pub(super) fn apply(
+        &mut self,
+        entry: &Entry,
+    ) -> Result<(), tidings_core::conversation::ApplyError> {
         apply(&mut self.state, &mut self.members, entry)?;
         let envelope = &entry.envelope;
         if envelope.counts {
@@ -198,9 +216,17 @@ impl Loaded {
         let members = self
             .changed
             .iter()
-            .filter_map(|user| self.members.get(user).map(|member| (*user, encode_member(member))))
+            .filter_map(|user| {
+                self.members
+                    .get(user)
+                    .map(|member| (*user, encode_member(member)))
+            })
             .collect();
-        StateSnapshot { seq: self.state.seq, state: encode_state(&self.state), members }
+        StateSnapshot {
+            seq: self.state.seq,
+            state: encode_state(&self.state),
+            members,
+        }
     }
 
     /// The state up to `seq` is on the disk.
@@ -218,7 +244,10 @@ impl Loaded {
 
     /// Those who are in.
     pub(super) fn present(&self) -> impl Iterator<Item = (UserId, &Member)> {
-        self.members.iter().filter(|(_, member)| member.is_in()).map(|(user, member)| (*user, member))
+        self.members
+            .iter()
+            .filter(|(_, member)| member.is_in())
+            .map(|(user, member)| (*user, member))
     }
 
     /// Whether everybody is told everybody's marks.
@@ -241,18 +270,29 @@ impl Loaded {
             return 0;
         }
         let marks = self.marks_of(user);
-        let own = digest::add(digest::head(id, self.state.seq), digest::read(id, user, marks.read.seq));
+        let own = digest::add(
+            digest::head(id, self.state.seq),
+            digest::read(id, user, marks.read.seq),
+        );
         if !self.tells_marks() {
             return own;
         }
-        digest::add(own, digest::remove(self.told_sum, told_part(id, user, marks.told)))
+        digest::add(
+            own,
+            digest::remove(self.told_sum, told_part(id, user, marks.told)),
+        )
     }
 
     /// Tells of a user's marks: what others know of them is now what they are.
     pub(super) fn tell(&mut self, id: ConversationId, user: UserId) {
-        let Some(marks) = self.marks.get_mut(&user) else { return };
+        let Some(marks) = self.marks.get_mut(&user) else {
+            return;
+        };
         let before = told_part(id, user, marks.told);
-        marks.told = MemberMarks { delivered: marks.delivered, shown: marks.shown };
+        marks.told = MemberMarks {
+            delivered: marks.delivered,
+            shown: marks.shown,
+        };
         let after = told_part(id, user, marks.told);
         self.told_sum = digest::add(digest::remove(self.told_sum, before), after);
     }
@@ -261,7 +301,9 @@ impl Loaded {
     pub(super) fn sum_told(&mut self, id: ConversationId) {
         self.told_sum = 0;
         if self.tells_marks() {
-            let told = self.present().map(|(user, _)| told_part(id, user, self.marks_of(user).told));
+            let told = self
+                .present()
+                .map(|(user, _)| told_part(id, user, self.marks_of(user).told));
             self.told_sum = told.fold(0, digest::add);
         }
     }
@@ -271,13 +313,20 @@ impl Loaded {
         if self.tells_marks() {
             return None;
         }
-        let others = self.present().filter(|(other, _)| *other != user).map(|(other, _)| self.marks_of(other));
+        let others = self
+            .present()
+            .filter(|(other, _)| *other != user)
+            .map(|(other, _)| self.marks_of(other));
         let (mut delivered, mut shown) = (Seq::MAX, Seq::MAX);
         for marks in others {
             delivered = delivered.min(marks.delivered);
             shown = shown.min(marks.shown);
         }
-        (delivered < Seq::MAX).then_some(Ticks { conversation, delivered, shown })
+        (delivered < Seq::MAX).then_some(Ticks {
+            conversation,
+            delivered,
+            shown,
+        })
     }
 
     /// Whether something of it is nowhere but here: it cannot be forgotten now.
@@ -299,7 +348,10 @@ pub(super) fn subjects(entry: &Entry) -> Vec<UserId> {
 }
 
 fn told_part(id: ConversationId, user: UserId, told: MemberMarks) -> u64 {
-    digest::add(digest::delivered(id, user, told.delivered), digest::shown(id, user, told.shown))
+    digest::add(
+        digest::delivered(id, user, told.delivered),
+        digest::shown(id, user, told.shown),
+    )
 }
 
 async fn read_members(
@@ -310,11 +362,24 @@ async fn read_members(
 ) -> Result<(), StoreError> {
     let mut after = None;
     loop {
-        let page = store.read_members(log, MemberQuery::From { after, limit: READ_PAGE }).await?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
+        let page = store
+            .read_members(
+                log,
+                MemberQuery::From {
+                    after,
+                    limit: READ_PAGE,
+                },
+            )
+            .await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(());
+        };
         after = Some(*last);
         for (user, bytes) in page {
-            members.insert(user, decode_member(&bytes).map_err(|error| damaged(id, &error))?);
+            members.insert(
+                user,
+                decode_member(&bytes).map_err(|error| damaged(id, &error))?,
+            );
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use tidings_core::conversation::{
-    Action, Command, ConversationKind, Earlier, Facts, MemberMap, Search, State, Target, search_for_earlier,
+    Action, Command, ConversationKind, Earlier, Facts, MemberMap, Search, State, Target,
+    search_for_earlier,
 };
 use tidings_core::entry::{Body, Entry, Kind};
 use tidings_core::log::Seq;
@@ -38,14 +39,31 @@ impl Overlay {
     /// Takes note of an entry that was decided.
     pub(super) fn note(&mut self, entry: &Entry) {
         let envelope = &entry.envelope;
-        self.entries.insert(envelope.seq, (envelope.kind, envelope.author, envelope.expires));
-        self.client_ids.insert((envelope.author, envelope.client_id), (envelope.seq, envelope.at));
-        let Some(target) = envelope.target else { return };
+        self.entries.insert(
+            envelope.seq,
+            (envelope.kind, envelope.author, envelope.expires),
+        );
+        self.client_ids.insert(
+            (envelope.author, envelope.client_id),
+            (envelope.seq, envelope.at),
+        );
+        let Some(target) = envelope.target else {
+            return;
+        };
         match &entry.body {
             Body::Delete => self.altered.entry(target).or_default().erased = true,
-            Body::Edit(_) => self.altered.entry(target).or_default().edits.push(envelope.seq),
+            Body::Edit(_) => self
+                .altered
+                .entry(target)
+                .or_default()
+                .edits
+                .push(envelope.seq),
             Body::Reaction { emoji, on } => {
-                self.altered.entry(target).or_default().reactions.push((envelope.author, emoji.clone(), *on));
+                self.altered.entry(target).or_default().reactions.push((
+                    envelope.author,
+                    emoji.clone(),
+                    *on,
+                ));
             }
             _ => {}
         }
@@ -85,7 +103,12 @@ impl Chat {
     }
 
     /// Blocks and suspensions. A block matters between the two of a direct conversation.
-    pub(super) async fn facts(&self, state: &State, members: &MemberMap, queued: &Queued) -> Result<Facts, Problem> {
+    pub(super) async fn facts(
+        &self,
+        state: &State,
+        members: &MemberMap,
+        queued: &Queued,
+    ) -> Result<Facts, Problem> {
         let author = queued.command.author;
         let other = match (state.seq, state.kind) {
             (0, _) => queued.direct_with,
@@ -96,7 +119,11 @@ impl Chat {
     }
 
     /// Refuses to bring in users that do not exist.
-    pub(super) async fn check_users_exist(&self, action: &Action, direct_with: Option<UserId>) -> Result<(), Problem> {
+    pub(super) async fn check_users_exist(
+        &self,
+        action: &Action,
+        direct_with: Option<UserId>,
+    ) -> Result<(), Problem> {
         let named: &[UserId] = match (action, &direct_with) {
             (Action::Create { users, .. } | Action::Invite { users }, _) => users,
             (_, Some(other)) => std::slice::from_ref(other),
@@ -123,18 +150,31 @@ impl Chat {
         overlay: &Overlay,
     ) -> Result<Option<Target>, Problem> {
         let (seq, alters) = match &command.action {
-            Action::Message { reply_to: Some(seq), .. } => (*seq, false),
-            Action::Edit { target, .. } | Action::Delete { target } | Action::React { target, .. } => (*target, true),
+            Action::Message {
+                reply_to: Some(seq),
+                ..
+            } => (*seq, false),
+            Action::Edit { target, .. }
+            | Action::Delete { target }
+            | Action::React { target, .. } => (*target, true),
             _ => return Ok(None),
         };
         if seq == 0 || seq > state.seq {
             return Ok(None);
         }
         let mut target = match overlay.entries.get(&seq) {
-            Some(&(kind, author, expires)) => {
-                Target { kind, author, expires, erased: false, edits: 0, reactions: Vec::new() }
-            }
-            None => match self.stored_target(conversation, seq, alters, command.author).await? {
+            Some(&(kind, author, expires)) => Target {
+                kind,
+                author,
+                expires,
+                erased: false,
+                edits: 0,
+                reactions: Vec::new(),
+            },
+            None => match self
+                .stored_target(conversation, seq, alters, command.author)
+                .await?
+            {
                 Some(target) => target,
                 None => return Ok(None),
             },
@@ -142,14 +182,20 @@ impl Chat {
         if let Some(altered) = overlay.altered.get(&seq) {
             target.erased |= altered.erased;
             target.edits += altered.edits.len();
-            for (_, emoji, on) in altered.reactions.iter().filter(|(user, ..)| *user == command.author) {
+            for (_, emoji, on) in altered
+                .reactions
+                .iter()
+                .filter(|(user, ..)| *user == command.author)
+            {
                 target.reactions.retain(|other| other != emoji);
                 if *on {
                     target.reactions.push(emoji.clone());
                 }
             }
         }
-        target.erased |= target.expires.is_some_and(|expires| expires <= self.clock.now());
+        target.erased |= target
+            .expires
+            .is_some_and(|expires| expires <= self.clock.now());
         Ok(Some(target))
     }
 
@@ -165,10 +211,25 @@ impl Chat {
             direction: Direction::Forwards,
             limit: 1,
             bytes_max: 1,
-            want: if alters { Want::Entries } else { Want::Envelopes },
+            want: if alters {
+                Want::Entries
+            } else {
+                Want::Envelopes
+            },
         };
-        let page = self.store.read(conversation.log(), read).await.map_err(problem_of_store)?;
-        let Some(entry) = page.entries.into_iter().next().filter(|entry| entry.seq() == seq) else { return Ok(None) };
+        let page = self
+            .store
+            .read(conversation.log(), read)
+            .await
+            .map_err(problem_of_store)?;
+        let Some(entry) = page
+            .entries
+            .into_iter()
+            .next()
+            .filter(|entry| entry.seq() == seq)
+        else {
+            return Ok(None);
+        };
         let envelope = entry.envelope;
         let mut target = Target {
             kind: envelope.kind,
@@ -181,8 +242,12 @@ impl Chat {
         if alters {
             let altered = self.alterations_of(conversation, seq).await?;
             target.edits = altered.edits.len();
-            target.reactions =
-                altered.reactions.into_iter().filter(|(_, user, _)| *user == reader).map(|(emoji, ..)| emoji).collect();
+            target.reactions = altered
+                .reactions
+                .into_iter()
+                .filter(|(_, user, _)| *user == reader)
+                .map(|(emoji, ..)| emoji)
+                .collect();
         }
         Ok(Some(target))
     }
@@ -195,12 +260,26 @@ impl Chat {
         overlay: &Overlay,
     ) -> Result<Vec<Seq>, Problem> {
         let mut edits = self.alterations_of(conversation, target).await?.edits;
-        edits.extend(overlay.altered.get(&target).into_iter().flat_map(|altered| &altered.edits));
+        edits.extend(
+            overlay
+                .altered
+                .get(&target)
+                .into_iter()
+                .flat_map(|altered| &altered.edits),
+        );
         Ok(edits)
     }
 
-    async fn alterations_of(&self, conversation: &Conversation, target: Seq) -> Result<Alterations, Problem> {
-        let found = self.store.alterations(conversation.log(), vec![target]).await.map_err(problem_of_store)?;
+    async fn alterations_of(
+        &self,
+        conversation: &Conversation,
+        target: Seq,
+    ) -> Result<Alterations, Problem> {
+        let found = self
+            .store
+            .alterations(conversation.log(), vec![target])
+            .await
+            .map_err(problem_of_store)?;
         Ok(found.into_iter().next().unwrap_or_default())
     }
 }

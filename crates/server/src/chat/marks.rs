@@ -35,7 +35,11 @@ impl Chat {
     ///
     /// # Errors
     /// That of the first wrong one: `not_found`, `above_head`.
-    pub async fn mark(self: &Arc<Self>, caller: Caller, marks: Vec<MarkUpdate>) -> Result<(), Problem> {
+    pub async fn mark(
+        self: &Arc<Self>,
+        caller: Caller,
+        marks: Vec<MarkUpdate>,
+    ) -> Result<(), Problem> {
         let mut first_problem = Ok(());
         for update in marks {
             let raised = self.mark_one(caller, update).await;
@@ -44,14 +48,25 @@ impl Chat {
         first_problem
     }
 
-    pub(super) async fn mark_one(self: &Arc<Self>, caller: Caller, update: MarkUpdate) -> Result<(), Problem> {
+    pub(super) async fn mark_one(
+        self: &Arc<Self>,
+        caller: Caller,
+        update: MarkUpdate,
+    ) -> Result<(), Problem> {
         let conversation = self.open(update.conversation).await?;
         // Who has read something has received it.
         let delivered = update.delivered.max(update.read);
         {
-            let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
-            loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
-            if update.generation.is_some_and(|generation| generation != loaded.state.generation) {
+            let Some(loaded) = conversation.try_loaded() else {
+                return Err(Problem::new(Code::Internal));
+            };
+            loaded
+                .member_in(caller.user)
+                .ok_or_else(|| Problem::new(Code::NotFound))?;
+            if update
+                .generation
+                .is_some_and(|generation| generation != loaded.state.generation)
+            {
                 return Ok(());
             }
             if delivered.is_some_and(|seq| seq > loaded.state.seq) {
@@ -62,7 +77,8 @@ impl Chat {
             Some(seq) => self.read_step(&conversation, caller.user, seq).await?,
             None => None,
         };
-        self.raise(&conversation, caller, delivered.unwrap_or(0), read).await
+        self.raise(&conversation, caller, delivered.unwrap_or(0), read)
+            .await
     }
 
     /// The counts at the place of a read mark. `None` if the mark is there already.
@@ -74,20 +90,37 @@ impl Chat {
     ) -> Result<Option<ReadStep>, Problem> {
         let shown = self.users.privacy(user).await?.read_receipts;
         let (near, before, head) = {
-            let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
+            let Some(loaded) = conversation.try_loaded() else {
+                return Err(Problem::new(Code::Internal));
+            };
             let marks = loaded.marks_of(user);
             if seq <= marks.read.seq && (!shown || seq <= marks.shown) {
                 return Ok(None);
             }
             let own_total = loaded.members.get(&user).map_or(0, |member| member.own);
-            (count_near(&loaded, user, seq, own_total), marks.read, (loaded.state.seq, loaded.state.ordinal, own_total))
+            (
+                count_near(&loaded, user, seq, own_total),
+                marks.read,
+                (loaded.state.seq, loaded.state.ordinal, own_total),
+            )
         };
         let at = self.clock.now();
         let (ordinal, own) = match near {
             Some(counts) => counts,
-            None => self.count_far(conversation, user, seq, before, head).await?,
+            None => {
+                self.count_far(conversation, user, seq, before, head)
+                    .await?
+            }
         };
-        Ok(Some(ReadStep { value: MarkValue { seq, ordinal, own, at }, shown }))
+        Ok(Some(ReadStep {
+            value: MarkValue {
+                seq,
+                ordinal,
+                own,
+                at,
+            },
+            shown,
+        }))
     }
 
     /// Counts by reading envelopes from the read mark up to `seq`, or from `seq` up to the head, whichever
@@ -101,7 +134,11 @@ impl Chat {
         (head, head_ordinal, own_total): (Seq, u64, u64),
     ) -> Result<(u64, u64), Problem> {
         let upwards = seq.saturating_sub(before.seq) <= head.saturating_sub(seq);
-        let (mut from, last) = if upwards { (before.seq + 1, seq) } else { (seq + 1, head) };
+        let (mut from, last) = if upwards {
+            (before.seq + 1, seq)
+        } else {
+            (seq + 1, head)
+        };
         let (mut counted, mut own) = (0, 0);
         while from <= last {
             let read = ReadLog {
@@ -111,8 +148,14 @@ impl Chat {
                 bytes_max: usize::MAX,
                 want: Want::Envelopes,
             };
-            let page = self.store.read(conversation.log(), read).await.map_err(problem_of_store)?;
-            let Some(end) = page.entries.last().map(|entry| entry.seq()) else { break };
+            let page = self
+                .store
+                .read(conversation.log(), read)
+                .await
+                .map_err(problem_of_store)?;
+            let Some(end) = page.entries.last().map(|entry| entry.seq()) else {
+                break;
+            };
             for entry in page.entries.iter().take_while(|entry| entry.seq() <= last) {
                 counted += u64::from(entry.envelope.counts);
                 own += u64::from(entry.envelope.counts && entry.envelope.author == user);
@@ -123,7 +166,10 @@ impl Chat {
         Ok(if upwards {
             (before.ordinal + counted, before.own + own)
         } else {
-            (head_ordinal.saturating_sub(counted), own_total.saturating_sub(own))
+            (
+                head_ordinal.saturating_sub(counted),
+                own_total.saturating_sub(own),
+            )
         })
     }
 
@@ -136,18 +182,32 @@ impl Chat {
     ) -> Result<(), Problem> {
         let now = self.clock.now();
         let (raised, steps, trims) = {
-            let Some(mut loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
+            let Some(mut loaded) = conversation.try_loaded() else {
+                return Err(Problem::new(Code::Internal));
+            };
             // Things may have changed since it was checked.
-            loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+            loaded
+                .member_in(caller.user)
+                .ok_or_else(|| Problem::new(Code::NotFound))?;
             let rise = loaded.rise(conversation, caller, delivered, read, now);
             self.tell_rise(conversation, &mut loaded, caller.user, &rise, now);
-            (rise.raised, rise.steps, loaded.state.settings.retention == Retention::UntilDelivered)
+            (
+                rise.raised,
+                rise.steps,
+                loaded.state.settings.retention == Retention::UntilDelivered,
+            )
         };
         if !raised.is_empty() {
-            self.store.raise_marks(raised, Durability::Late).await.map_err(problem_of_store)?;
+            self.store
+                .raise_marks(raised, Durability::Late)
+                .await
+                .map_err(problem_of_store)?;
         }
         if !steps.is_empty() {
-            self.store.keep_steps(steps).await.map_err(problem_of_store)?;
+            self.store
+                .keep_steps(steps)
+                .await
+                .map_err(problem_of_store)?;
         }
         if trims {
             self.reconsider_trimming(conversation);
@@ -176,13 +236,23 @@ impl Chat {
         if let Some(read) = rise.read
             && let Some(hub) = self.hub.user(user)
         {
-            let step = MarkStep { read: Some(read.into()), ..step_of(user, &loaded.marks_of(user), now) };
-            let event = Event::new(ServerFrame::Marks(Marks { conversation: id, marks: vec![step] }));
+            let step = MarkStep {
+                read: Some(read.into()),
+                ..step_of(user, &loaded.marks_of(user), now)
+            };
+            let event = Event::new(ServerFrame::Marks(Marks {
+                conversation: id,
+                marks: vec![step],
+            }));
             hub.push_with_part(Some(&event), id, loaded.part(id, user));
         }
         if !loaded.untold.is_empty() && !loaded.telling {
             loaded.telling = true;
-            let millis = if loaded.tells_marks() { self.settings.gather_marks_ms } else { STEP_MILLIS };
+            let millis = if loaded.tells_marks() {
+                self.settings.gather_marks_ms
+            } else {
+                STEP_MILLIS
+            };
             let (chat, conversation) = (self.clone(), conversation.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -200,9 +270,18 @@ impl Chat {
     }
 
     /// Sends steps to all who are in but one, and in the same moment moves their digests.
-    fn push_steps(&self, conversation: &Conversation, loaded: &Loaded, steps: Vec<MarkStep>, except: Option<UserId>) {
+    fn push_steps(
+        &self,
+        conversation: &Conversation,
+        loaded: &Loaded,
+        steps: Vec<MarkStep>,
+        except: Option<UserId>,
+    ) {
         let id = conversation.id;
-        let event = Event::new(ServerFrame::Marks(Marks { conversation: id, marks: steps }));
+        let event = Event::new(ServerFrame::Marks(Marks {
+            conversation: id,
+            marks: steps,
+        }));
         for (user, _) in loaded.present() {
             if Some(user) != except
                 && let Some(hub) = self.hub.user(user)
@@ -214,7 +293,9 @@ impl Chat {
 
     /// Tells the marks that were gathered: to everybody, or in a large group as a sum to those who look.
     fn tell_gathered(&self, conversation: &Conversation) {
-        let Some(mut loaded) = conversation.try_loaded() else { return };
+        let Some(mut loaded) = conversation.try_loaded() else {
+            return;
+        };
         loaded.telling = false;
         let untold = std::mem::take(&mut loaded.untold);
         if loaded.tells_marks() {
@@ -222,7 +303,10 @@ impl Chat {
                 loaded.tell(conversation.id, *user);
             }
             let now = self.clock.now();
-            let moved = untold.iter().map(|user| step_of(*user, &loaded.marks_of(*user), now)).collect();
+            let moved = untold
+                .iter()
+                .map(|user| step_of(*user, &loaded.marks_of(*user), now))
+                .collect();
             self.push_steps(conversation, &loaded, moved, None);
         } else {
             for session in loaded.lookers.values() {
@@ -237,12 +321,22 @@ impl Chat {
     async fn keep_due_steps(&self, conversation: &Conversation) {
         let log = conversation.log();
         let due = {
-            let Some(mut loaded) = conversation.try_loaded() else { return };
+            let Some(mut loaded) = conversation.try_loaded() else {
+                return;
+            };
             loaded.stepping = false;
             std::mem::take(&mut loaded.steps_due)
         };
-        let steps: Vec<Step> =
-            due.into_iter().map(|((user, kind), (seq, at))| Step { log, owner: user.0, kind, seq, at }).collect();
+        let steps: Vec<Step> = due
+            .into_iter()
+            .map(|((user, kind), (seq, at))| Step {
+                log,
+                owner: user.0,
+                kind,
+                seq,
+                at,
+            })
+            .collect();
         if let Err(error) = self.store.keep_steps(steps).await {
             tracing::error!(%error, "the times of steps could not be kept");
         }
@@ -252,21 +346,42 @@ impl Chat {
     ///
     /// # Errors
     /// `not_found` when the caller is not in the conversation or may not see the entry.
-    pub async fn receipts(self: &Arc<Self>, caller: Caller, request: ReceiptsRequest) -> Result<Receipts, Problem> {
+    pub async fn receipts(
+        self: &Arc<Self>,
+        caller: Caller,
+        request: ReceiptsRequest,
+    ) -> Result<Receipts, Problem> {
         let conversation = self.open(request.conversation).await?;
-        let entry = self.read_one(&conversation, request.seq, Want::Envelopes).await?;
-        let steps = self.store.steps_past(conversation.log(), request.seq).await.map_err(problem_of_store)?;
+        let entry = self
+            .read_one(&conversation, request.seq, Want::Envelopes)
+            .await?;
+        let steps = self
+            .store
+            .steps_past(conversation.log(), request.seq)
+            .await
+            .map_err(problem_of_store)?;
         // Who hides how far it has read does not see it of others.
         let shows = self.users.privacy(caller.user).await?.read_receipts;
-        let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::Internal)) };
-        let member = loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
-        let entry = entry.filter(|_| member.may_see(request.seq)).ok_or_else(|| Problem::new(Code::TargetNotFound))?;
+        let Some(loaded) = conversation.try_loaded() else {
+            return Err(Problem::new(Code::Internal));
+        };
+        let member = loaded
+            .member_in(caller.user)
+            .ok_or_else(|| Problem::new(Code::NotFound))?;
+        let entry = entry
+            .filter(|_| member.may_see(request.seq))
+            .ok_or_else(|| Problem::new(Code::TargetNotFound))?;
         let time_of = |user: UserId, kind| {
-            steps.iter().find(|step| step.owner == user.0 && step.kind == kind).map(|step| step.at)
+            steps
+                .iter()
+                .find(|step| step.owner == user.0 && step.kind == kind)
+                .map(|step| step.at)
         };
         let recipients = loaded
             .present()
-            .filter(|(user, member)| *user != entry.envelope.author && member.is_recipient(request.seq))
+            .filter(|(user, member)| {
+                *user != entry.envelope.author && member.is_recipient(request.seq)
+            })
             .map(|(user, _)| {
                 let marks = loaded.marks_of(user);
                 let delivered = marks.delivered >= request.seq;
@@ -280,7 +395,12 @@ impl Chat {
                 }
             })
             .collect();
-        Ok(Receipts { id: request.id, conversation: request.conversation, seq: request.seq, recipients })
+        Ok(Receipts {
+            id: request.id,
+            conversation: request.conversation,
+            seq: request.seq,
+            recipients,
+        })
     }
 }
 
@@ -305,33 +425,66 @@ impl Loaded {
         now: Time,
     ) -> Rise {
         let log = conversation.log();
-        let plain = |seq| MarkValue { seq, at: now, ..MarkValue::default() };
-        let mark = |owner, kind, value| Mark { log, owner, kind, lane: 0, value };
+        let plain = |seq| MarkValue {
+            seq,
+            at: now,
+            ..MarkValue::default()
+        };
+        let mark = |owner, kind, value| Mark {
+            log,
+            owner,
+            kind,
+            lane: 0,
+            value,
+        };
         let mut marks = self.marks_of(caller.user);
-        let mut rise = Rise { raised: Vec::new(), steps: Vec::new(), moved: false, read: None };
+        let mut rise = Rise {
+            raised: Vec::new(),
+            steps: Vec::new(),
+            moved: false,
+            read: None,
+        };
         if delivered > 0 {
-            rise.raised.push(mark(caller.device.0, MarkKind::Device, plain(delivered)));
+            rise.raised
+                .push(mark(caller.device.0, MarkKind::Device, plain(delivered)));
         }
         if delivered > marks.delivered {
             marks.delivered = delivered;
             rise.moved = true;
-            rise.raised.push(mark(caller.user.0, MarkKind::Delivered, plain(delivered)));
+            rise.raised
+                .push(mark(caller.user.0, MarkKind::Delivered, plain(delivered)));
             let last = &mut marks.delivered_step_at;
-            rise.steps.extend(self.note_step(conversation, caller.user, MarkKind::Delivered, delivered, last, now));
+            rise.steps.extend(self.note_step(
+                conversation,
+                caller.user,
+                MarkKind::Delivered,
+                delivered,
+                last,
+                now,
+            ));
         }
         if let Some(read) = read {
             let seq = read.value.seq;
             if seq > marks.read.seq {
                 marks.read = read.value;
                 rise.read = Some(read.value);
-                rise.raised.push(mark(caller.user.0, MarkKind::Read, read.value));
+                rise.raised
+                    .push(mark(caller.user.0, MarkKind::Read, read.value));
             }
             if read.shown && seq > marks.shown {
                 marks.shown = seq;
                 rise.moved = true;
-                rise.raised.push(mark(caller.user.0, MarkKind::Shown, plain(seq)));
+                rise.raised
+                    .push(mark(caller.user.0, MarkKind::Shown, plain(seq)));
                 let last = &mut marks.shown_step_at;
-                rise.steps.extend(self.note_step(conversation, caller.user, MarkKind::Shown, seq, last, now));
+                rise.steps.extend(self.note_step(
+                    conversation,
+                    caller.user,
+                    MarkKind::Shown,
+                    seq,
+                    last,
+                    now,
+                ));
             }
         }
         self.marks.insert(caller.user, marks);
@@ -356,7 +509,13 @@ impl Loaded {
             return None;
         }
         *last = now;
-        Some(Step { log: conversation.log(), owner: user.0, kind, seq, at: now })
+        Some(Step {
+            log: conversation.log(),
+            owner: user.0,
+            kind,
+            seq,
+            at: now,
+        })
     }
 }
 
@@ -367,13 +526,30 @@ fn count_near(loaded: &Loaded, user: UserId, seq: Seq, own_total: u64) -> Option
     let ordinal = if seq == loaded.state.seq {
         loaded.state.ordinal
     } else {
-        loaded.tail.iter().rev().find(|brief| brief.seq == seq)?.ordinal
+        loaded
+            .tail
+            .iter()
+            .rev()
+            .find(|brief| brief.seq == seq)?
+            .ordinal
     };
-    let own = loaded.tail.iter().rev().take_while(above).filter(|brief| brief.counts && brief.author == user).count();
+    let own = loaded
+        .tail
+        .iter()
+        .rev()
+        .take_while(above)
+        .filter(|brief| brief.counts && brief.author == user)
+        .count();
     Some((ordinal, own_above(own)))
 }
 
 fn step_of(user: UserId, marks: &UserMarks, at: Time) -> MarkStep {
     let some = |seq: Seq| Some(seq).filter(|seq| *seq > 0);
-    MarkStep { user, at, delivered: some(marks.delivered), shown: some(marks.shown), read: None }
+    MarkStep {
+        user,
+        at,
+        delivered: some(marks.delivered),
+        shown: some(marks.shown),
+        read: None,
+    }
 }

@@ -79,7 +79,9 @@ impl Conversation {
 
     /// The loaded state. `None` before the first load.
     fn try_loaded(&self) -> Option<MutexGuard<'_, Loaded>> {
-        self.loaded.get().map(|loaded| loaded.lock().unwrap_or_else(PoisonError::into_inner))
+        self.loaded
+            .get()
+            .map(|loaded| loaded.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -114,7 +116,11 @@ impl Chat {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn attach(self: &Arc<Self>, session: &Arc<Session>, marks: Vec<MarkUpdate>) -> Result<(), Problem> {
+    pub async fn attach(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        marks: Vec<MarkUpdate>,
+    ) -> Result<(), Problem> {
         // What the hello repeats may be of another generation or above a head that was rolled back:
         // that is for the client to find out when it reads the heads.
         for update in marks {
@@ -127,7 +133,9 @@ impl Chat {
         let user = session.caller.user;
         for conversation in self.conversations_of(user).await? {
             let conversation = self.open(conversation).await?;
-            let Some(loaded) = conversation.try_loaded() else { continue };
+            let Some(loaded) = conversation.try_loaded() else {
+                continue;
+            };
             if let Some(hub) = self.hub.user(user) {
                 hub.push_with_part(None, conversation.id, loaded.part(conversation.id, user));
             }
@@ -155,8 +163,12 @@ impl Chat {
         };
         let conversation = self.open(id).await?;
         {
-            let Some(mut loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::NotFound)) };
-            loaded.member_in(session.caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+            let Some(mut loaded) = conversation.try_loaded() else {
+                return Err(Problem::new(Code::NotFound));
+            };
+            loaded
+                .member_in(session.caller.user)
+                .ok_or_else(|| Problem::new(Code::NotFound))?;
             loaded.lookers.insert(session.id, session.clone());
             if let Some(ticks) = loaded.ticks_for(id, session.caller.user) {
                 session.push(&ServerFrame::Ticks(ticks));
@@ -188,8 +200,12 @@ impl Chat {
     /// When the user is not a member.
     pub async fn typing(self: &Arc<Self>, caller: Caller, typing: Typing) -> Result<(), Problem> {
         let conversation = self.open(typing.conversation).await?;
-        let Some(loaded) = conversation.try_loaded() else { return Err(Problem::new(Code::NotFound)) };
-        loaded.member_in(caller.user).ok_or_else(|| Problem::new(Code::NotFound))?;
+        let Some(loaded) = conversation.try_loaded() else {
+            return Err(Problem::new(Code::NotFound));
+        };
+        loaded
+            .member_in(caller.user)
+            .ok_or_else(|| Problem::new(Code::NotFound))?;
         let event = Event::new(ServerFrame::Typing(TypingEvent {
             conversation: typing.conversation,
             user: caller.user,
@@ -205,7 +221,11 @@ impl Chat {
                 }
             }
         } else {
-            for session in loaded.lookers.values().filter(|session| session.caller.user != caller.user) {
+            for session in loaded
+                .lookers
+                .values()
+                .filter(|session| session.caller.user != caller.user)
+            {
                 session.push_event(&event);
             }
         }
@@ -216,12 +236,22 @@ impl Chat {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn share_conversation(self: &Arc<Self>, one: UserId, other: UserId) -> Result<bool, Problem> {
+    pub async fn share_conversation(
+        self: &Arc<Self>,
+        one: UserId,
+        other: UserId,
+    ) -> Result<bool, Problem> {
         let direct = self.open(tidings_core::id::direct_id(one, other)).await?;
-        if direct.try_loaded().is_some_and(|loaded| loaded.state.seq > 0) {
+        if direct
+            .try_loaded()
+            .is_some_and(|loaded| loaded.state.seq > 0)
+        {
             return Ok(true);
         }
-        let (mine, theirs) = (self.conversations_of(one).await?, self.conversations_of(other).await?);
+        let (mine, theirs) = (
+            self.conversations_of(one).await?,
+            self.conversations_of(other).await?,
+        );
         Ok(mine.iter().any(|id| theirs.contains(id)))
     }
 
@@ -239,20 +269,37 @@ impl Chat {
 
     /// The conversations that a user is in.
     async fn conversations_of(&self, user: UserId) -> Result<Vec<ConversationId>, Problem> {
-        Ok(self.rows_of(user).await?.into_iter().map(|(id, _)| id).collect())
+        Ok(self
+            .rows_of(user)
+            .await?
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect())
     }
 
     /// The conversations that a user is in, each with the head in the user's row if it holds there.
-    async fn rows_of(&self, user: UserId) -> Result<Vec<(ConversationId, Option<MarkValue>)>, Problem> {
+    async fn rows_of(
+        &self,
+        user: UserId,
+    ) -> Result<Vec<(ConversationId, Option<MarkValue>)>, Problem> {
         let mut rows = Vec::new();
         let mut after = None;
         loop {
-            let marks = self.store.memberships(user, after, MEMBERSHIPS_PAGE).await.map_err(problem_of_store)?;
-            let Some(last) = marks.last() else { return Ok(rows) };
+            let marks = self
+                .store
+                .memberships(user, after, MEMBERSHIPS_PAGE)
+                .await
+                .map_err(problem_of_store)?;
+            let Some(last) = marks.last() else {
+                return Ok(rows);
+            };
             after = Some(last.log);
             for row in marks.chunk_by(|a, b| a.log == b.log) {
-                let seq_of =
-                    |kind| row.iter().find(|mark: &&Mark| mark.kind == kind).map_or(0, |mark| mark.value.seq);
+                let seq_of = |kind| {
+                    row.iter()
+                        .find(|mark: &&Mark| mark.kind == kind)
+                        .map_or(0, |mark| mark.value.seq)
+                };
                 if seq_of(MarkKind::Joined) > seq_of(MarkKind::Left)
                     && let Some(id) = row.first().and_then(|mark| mark.log.as_conversation())
                 {
@@ -272,7 +319,11 @@ impl Chat {
     async fn load(&self, conversation: &Conversation) -> Result<(), Problem> {
         conversation
             .loaded
-            .get_or_try_init(|| async { Loaded::read(&*self.store, conversation.id, &self.clock).await.map(Mutex::new) })
+            .get_or_try_init(|| async {
+                Loaded::read(&*self.store, conversation.id, &self.clock)
+                    .await
+                    .map(Mutex::new)
+            })
             .await
             .map_err(problem_of_store)?;
         Ok(())
@@ -287,16 +338,24 @@ impl Chat {
         if shard.len() >= self.settings.hot_conversations_max.div_ceil(SHARDS) {
             make_room(&mut shard);
         }
-        let conversation =
-            Arc::new(Conversation { id, queue: Mutex::default(), loaded: tokio::sync::OnceCell::new() });
+        let conversation = Arc::new(Conversation {
+            id,
+            queue: Mutex::default(),
+            loaded: tokio::sync::OnceCell::new(),
+        });
         shard.insert(id, conversation.clone());
         conversation
     }
 
     /// The conversation if it is in memory.
-    fn shard(&self, id: ConversationId) -> MutexGuard<'_, HashMap<ConversationId, Arc<Conversation>>> {
+    fn shard(
+        &self,
+        id: ConversationId,
+    ) -> MutexGuard<'_, HashMap<ConversationId, Arc<Conversation>>> {
         let index = usize::from(id.0[15]) % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -307,7 +366,9 @@ fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>) {
     shard.retain(|_, conversation| {
         let in_use = room == 0
             || Arc::strong_count(conversation) > 1
-            || conversation.try_loaded().is_some_and(|loaded| loaded.has_unfinished());
+            || conversation
+                .try_loaded()
+                .is_some_and(|loaded| loaded.has_unfinished());
         if !in_use {
             room -= 1;
         }

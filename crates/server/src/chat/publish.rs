@@ -21,18 +21,31 @@ use crate::session::Event;
 
 impl Chat {
     /// Moves the loaded state on over committed entries and tells everybody concerned.
-    pub(super) fn publish(&self, conversation: &Conversation, loaded: &mut Loaded, entries: &[Entry]) {
+    pub(super) fn publish(
+        &self,
+        conversation: &Conversation,
+        loaded: &mut Loaded,
+        entries: &[Entry],
+    ) {
         let mut told = 0;
         for (index, entry) in entries.iter().enumerate() {
             if !entry.envelope.kind.changes_members() {
                 self.advance(conversation, loaded, entry);
                 continue;
             }
-            self.push_entries(conversation.id, loaded, entries.get(told..index).unwrap_or_default());
+            self.push_entries(
+                conversation.id,
+                loaded,
+                entries.get(told..index).unwrap_or_default(),
+            );
             self.publish_membership(conversation, loaded, entry);
             told = index + 1;
         }
-        self.push_entries(conversation.id, loaded, entries.get(told..).unwrap_or_default());
+        self.push_entries(
+            conversation.id,
+            loaded,
+            entries.get(told..).unwrap_or_default(),
+        );
     }
 
     fn advance(&self, conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) {
@@ -50,17 +63,34 @@ impl Chat {
         self.advance(conversation, loaded, entry);
         loaded.sum_told(id);
         let after: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
-        self.push_to(id, loaded, std::slice::from_ref(entry), before.intersection(&after).copied());
+        self.push_to(
+            id,
+            loaded,
+            std::slice::from_ref(entry),
+            before.intersection(&after).copied(),
+        );
         for user in after.difference(&before) {
-            let Some(hub) = self.hub.user(*user) else { continue };
-            let Some(conversation) = summary(id, loaded, *user) else { continue };
-            let event = Event::new(ServerFrame::Conversation(ConversationFrame { id: None, conversation }));
+            let Some(hub) = self.hub.user(*user) else {
+                continue;
+            };
+            let Some(conversation) = summary(id, loaded, *user) else {
+                continue;
+            };
+            let event = Event::new(ServerFrame::Conversation(ConversationFrame {
+                id: None,
+                conversation,
+            }));
             hub.push_with_part(Some(&event), id, loaded.part(id, *user));
         }
         for user in before.difference(&after) {
-            loaded.lookers.retain(|_, session| session.caller.user != *user);
+            loaded
+                .lookers
+                .retain(|_, session| session.caller.user != *user);
             if let Some(hub) = self.hub.user(*user) {
-                let event = Event::new(ServerFrame::Gone(Gone { conversation: id, seq: entry.seq() }));
+                let event = Event::new(ServerFrame::Gone(Gone {
+                    conversation: id,
+                    seq: entry.seq(),
+                }));
                 hub.push_with_part(Some(&event), id, 0);
             }
         }
@@ -71,8 +101,16 @@ impl Chat {
     }
 
     /// Encodes at most once for the authors each and once for everybody else.
-    fn push_to(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry], users: impl Iterator<Item = UserId>) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+    fn push_to(
+        &self,
+        id: ConversationId,
+        loaded: &Loaded,
+        entries: &[Entry],
+        users: impl Iterator<Item = UserId>,
+    ) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
         let event_for = |reader: Option<UserId>| {
             Event::new(ServerFrame::Entries(Entries {
                 conversation: id,
@@ -89,12 +127,18 @@ impl Chat {
         let mut for_others = None;
         let mut sessions = 0;
         for user in users {
-            let Some(hub) = self.hub.user(user) else { continue };
+            let Some(hub) = self.hub.user(user) else {
+                continue;
+            };
             let part = loaded.part(id, user);
             if authors.contains(&user) {
                 sessions += hub.push_with_part(Some(&event_for(Some(user))), id, part);
             } else {
-                sessions += hub.push_with_part(Some(for_others.get_or_insert_with(|| event_for(None))), id, part);
+                sessions += hub.push_with_part(
+                    Some(for_others.get_or_insert_with(|| event_for(None))),
+                    id,
+                    part,
+                );
             }
         }
         self.metrics.delivered_to(sessions);
@@ -108,8 +152,9 @@ impl Chat {
         retention_before: Retention,
     ) {
         let changed = changes_retention(entries, retention_before);
-        let somebody_went =
-            entries.iter().any(|entry| matches!(entry.envelope.kind, Kind::Leave | Kind::Remove));
+        let somebody_went = entries
+            .iter()
+            .any(|entry| matches!(entry.envelope.kind, Kind::Leave | Kind::Remove));
         if changed {
             let (chat, conversation) = (self.clone(), conversation.clone());
             tokio::spawn(async move { chat.retention_changed(&conversation).await });

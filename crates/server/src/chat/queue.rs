@@ -86,13 +86,21 @@ impl Queue {
     }
 
     /// Remembers how a send was answered.
-    pub(super) fn settled(&mut self, device: DeviceId, client_id: ClientId, answer: Result<(), &Problem>, now: Time) {
-        let for_now = answer.is_err_and(|problem| matches!(problem.retry, Retry::Later | Retry::CatchUp));
+    pub(super) fn settled(
+        &mut self,
+        device: DeviceId,
+        client_id: ClientId,
+        answer: Result<(), &Problem>,
+        now: Time,
+    ) {
+        let for_now =
+            answer.is_err_and(|problem| matches!(problem.retry, Retry::Later | Retry::CatchUp));
         match self.refused.get(&device) {
             Some(&(refused, _)) if refused != client_id => {}
             _ if for_now => {
                 if self.refused.len() >= REFUSED_MAX {
-                    self.refused.retain(|_, (_, at)| now.millis_since(*at) < BEHIND_MILLIS);
+                    self.refused
+                        .retain(|_, (_, at)| now.millis_since(*at) < BEHIND_MILLIS);
                 }
                 self.refused.insert(device, (client_id, now));
             }
@@ -114,7 +122,10 @@ impl Chat {
             Err((reply, problem)) => return self.answer(reply, client_id, Err(problem)),
         };
         let conversation = self.hot(id);
-        let mut queue = conversation.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = conversation
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let full = queue.waiting.len() >= self.settings.queue_commands_max
             || queue.bytes + queued.bytes > self.settings.queue_bytes_max;
         if full {
@@ -131,7 +142,12 @@ impl Chat {
         }
     }
 
-    fn take(&self, caller: Caller, frame: Send, reply: Reply) -> Result<(ConversationId, Queued), (Reply, Problem)> {
+    fn take(
+        &self,
+        caller: Caller,
+        frame: Send,
+        reply: Reply,
+    ) -> Result<(ConversationId, Queued), (Reply, Problem)> {
         if self.draining.load(Ordering::SeqCst) {
             return Err((reply, Problem::new(Code::Draining)));
         }
@@ -141,7 +157,14 @@ impl Chat {
             Err(what) => return Err((reply, Problem::new(Code::Invalid).detail(what))),
         };
         let id = match (&action, frame.conversation, direct_with) {
-            (Action::Create { kind: ConversationKind::Group, .. }, None, None) => group_id(caller.user, client_id),
+            (
+                Action::Create {
+                    kind: ConversationKind::Group,
+                    ..
+                },
+                None,
+                None,
+            ) => group_id(caller.user, client_id),
             (Action::Create { .. }, ..) => {
                 let detail = "create: a group, without `conversation` and `to`; a direct conversation begins with its first message";
                 return Err((reply, Problem::new(Code::Invalid).detail(detail)));
@@ -162,7 +185,16 @@ impl Chat {
             action,
         };
         let bytes = bytes_of(&command.action);
-        Ok((id, Queued { command, direct_with, reply, received: Instant::now(), bytes }))
+        Ok((
+            id,
+            Queued {
+                command,
+                direct_with,
+                reply,
+                received: Instant::now(),
+                bytes,
+            },
+        ))
     }
 
     /// Gives a command its one answer.
@@ -179,7 +211,10 @@ impl Chat {
             Reply::Session(session, id) => {
                 session.push(&match answer {
                     Ok(sent) => ServerFrame::Sent(Sent { id, ..sent }),
-                    Err(problem) => ServerFrame::Error(ErrorFrame { id: Some(id), problem }),
+                    Err(problem) => ServerFrame::Error(ErrorFrame {
+                        id: Some(id),
+                        problem,
+                    }),
                 });
                 session.send_settled();
             }
@@ -194,7 +229,10 @@ fn bytes_of(action: &Action) -> usize {
         Action::Message { content, .. } | Action::Edit { content, .. } => match content {
             Content::Text(text) => {
                 let attachments = text.attachments.iter().map(|attachment| {
-                    attachment.reference.len() + attachment.name.len() + attachment.media_type.len() + 64
+                    attachment.reference.len()
+                        + attachment.name.len()
+                        + attachment.media_type.len()
+                        + 64
                 });
                 text.text.len() + text.mentions.len() * 16 + attachments.sum::<usize>()
             }
@@ -211,7 +249,10 @@ fn bytes_of(action: &Action) -> usize {
 /// hash, for both parts are the client's to choose: nobody can aim at the id of another conversation.
 fn group_id(author: UserId, client_id: ClientId) -> ConversationId {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"tidings group").update(&author.0).update(&client_id.0);
+    hasher
+        .update(b"tidings group")
+        .update(&author.0)
+        .update(&client_id.0);
     let mut id = [0; 16];
     id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     ConversationId(id)

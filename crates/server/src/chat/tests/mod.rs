@@ -1,0 +1,7 @@
+//! Conversations over the store in memory, without sockets.
+
+mod cases;
+mod diffusion;
+mod marks;
+mod retention;
+mod world;
