@@ -3,21 +3,21 @@
 //! Requests take effect in their order. What one of them changes the next one must see although
 //! nothing is in the tables yet, hence the overlays.
 
+mod values;
+
 use std::collections::HashMap;
 
 use fjall::{Keyspace, OwnedWriteBatch};
 use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
 use tidings_core::log::{LogId, SEQ_MAX, Seq};
-use tidings_core::mark::Mark;
 use tidings_core::time::DAY_MILLIS;
 use tidings_core::{Body, Entry, MarkValue, Time, UserId};
-use tidings_store::{Append, AppendError, PutDocument, PutError, StateSnapshot, StoreError};
+use tidings_store::{Append, AppendError, StateSnapshot, StoreError};
 
 use crate::bodies::BodyWriter;
 use crate::commit::failed;
 use crate::keys::{self, EntryKey, MarkKey};
-use crate::late::Values;
 use crate::queue::Request;
 use crate::read::{Reaction, reactions_of_author};
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
@@ -360,144 +360,6 @@ impl<'a> Group<'a> {
             self.batch.insert(&self.tables.upkeep, keys::sweep(log), []);
         }
         Ok(row.trimmed)
-    }
-
-    fn write_state_of(&mut self, log: LogId, state: StateSnapshot) -> Result<(), StoreError> {
-        if let Some(mut row) = self.log(log)? {
-            if self.write_state(log, &mut row, state) {
-                self.put_log(log, row);
-            }
-        } else if state.seq > self.state_of_no_log(log)? {
-            self.put_state(log, state);
-        }
-        Ok(())
-    }
-
-    /// The seq of the state of a log that has no row: a state may come before the first entry.
-    fn state_of_no_log(&self, log: LogId) -> Result<Seq, StoreError> {
-        match self.states.get(&log) {
-            Some(seq) => Ok(*seq),
-            None => match get(&self.tables.states, &keys::log(log))? {
-                Some(bytes) => Ok(rows::decode_numbered(&bytes).map_err(damaged_row)?.0),
-                None => Ok(0),
-            },
-        }
-    }
-
-    /// Writes a state if it is newer than the stored one.
-    fn write_state(&mut self, log: LogId, row: &mut LogRow, state: StateSnapshot) -> bool {
-        if state.seq <= row.state {
-            return false;
-        }
-        row.state = state.seq;
-        self.put_state(log, state);
-        true
-    }
-
-    fn put_state(&mut self, log: LogId, state: StateSnapshot) {
-        self.states.insert(log, state.seq);
-        let bytes = rows::encode_numbered(state.seq, &state.state);
-        self.batch
-            .insert(&self.tables.states, keys::log(log), bytes);
-        for (user, member) in state.members {
-            self.batch
-                .insert(&self.tables.members, keys::member(log, user), member);
-        }
-    }
-
-    fn raise_marks(&mut self, marks: &[Mark]) -> Result<(), StoreError> {
-        marks.iter().try_for_each(|mark| {
-            self.raise_mark(
-                keys::mark(mark.log, mark.owner, mark.kind, mark.lane),
-                mark.value,
-            )
-        })
-    }
-
-    fn raise_mark(&mut self, key: MarkKey, value: MarkValue) -> Result<(), StoreError> {
-        let stored = match self.marks.get(&key) {
-            Some(value) => Some(*value),
-            None => match get(&self.tables.marks, &key)? {
-                Some(bytes) => Some(rows::decode_mark(&bytes).map_err(damaged_row)?),
-                None => None,
-            },
-        };
-        if stored.is_some_and(|stored| stored.max(value) == stored) {
-            return Ok(());
-        }
-        self.marks.insert(key, value);
-        let bytes = rows::encode_mark(&value);
-        if keys::is_in_inbox(&key) {
-            self.batch.insert(
-                &self.tables.inbox,
-                keys::inbox_of_mark(&key),
-                bytes.as_slice(),
-            );
-        }
-        self.batch.insert(&self.tables.marks, key, bytes);
-        Ok(())
-    }
-
-    /// Writes what was raised late.
-    pub(crate) fn write_late(&mut self, late: Values) -> Result<(), StoreError> {
-        for (key, value) in late.marks {
-            self.raise_mark(key, value)?;
-        }
-        for (key, at) in late.steps {
-            // The first time of a step stays.
-            if get(&self.tables.steps, &key)?.is_none() {
-                self.batch
-                    .insert(&self.tables.steps, key, rows::encode_number(at.0));
-            }
-        }
-        Ok(())
-    }
-
-    fn put_document(&mut self, put: PutDocument) -> Result<Result<u64, PutError>, StoreError> {
-        let key = keys::document(put.kind, &put.key);
-        let version = match self.documents.get(&key) {
-            Some(version) => *version,
-            None => match get(&self.tables.documents, &key)? {
-                Some(bytes) => rows::decode_numbered(&bytes).map_err(damaged_row)?.0,
-                None => 0,
-            },
-        };
-        if put.expected.is_some_and(|expected| expected != version) {
-            return Ok(Err(PutError::Conflict { version }));
-        }
-        let written = match put.value {
-            Some(value) => {
-                let version = self.next_version()?;
-                let bytes = rows::encode_numbered(version, &value);
-                self.batch
-                    .insert(&self.tables.documents, key.as_slice(), bytes);
-                version
-            }
-            None => {
-                self.batch.remove(&self.tables.documents, key.as_slice());
-                0
-            }
-        };
-        self.documents.insert(key, written);
-        Ok(Ok(written))
-    }
-
-    /// One counter for all documents, so that one deleted and made anew has another version.
-    fn next_version(&mut self) -> Result<u64, StoreError> {
-        let last = match self.caches.last_version {
-            Some(last) => last,
-            None => match get(&self.tables.upkeep, &keys::LAST_VERSION)? {
-                Some(bytes) => rows::decode_number(&bytes).map_err(damaged_row)?,
-                None => 0,
-            },
-        };
-        self.caches.last_version = Some(last + 1);
-        self.batch.insert(
-            &self.tables.upkeep,
-            keys::LAST_VERSION,
-            rows::encode_number(last + 1),
-        );
-        Ok(last + 1)
     }
 
     fn upkeep(&mut self, done: Done) -> Result<(), StoreError> {

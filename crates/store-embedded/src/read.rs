@@ -1,5 +1,7 @@
 //! Reads. Each is right by itself: what has to fit together is read from one snapshot.
 
+mod marks;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -7,15 +9,14 @@ use std::sync::Arc;
 use fjall::{Iter, Keyspace, Readable, Snapshot};
 use tidings_core::codec::decode_body;
 use tidings_core::log::{LogId, Seq};
-use tidings_core::mark::Mark;
-use tidings_core::{Body, ClientId, Entry, Kind, MarkKind, MarkValue, Time, UserId};
+use tidings_core::{Body, ClientId, Entry, Kind, Time, UserId};
 use tidings_store::{
     Alterations, ClientIdSearch, Direction, Document, DocumentKind, LogHead, MemberQuery, Page,
-    ReadLog, StateSnapshot, Step, StoreError, Want,
+    ReadLog, StateSnapshot, StoreError, Want,
 };
 
 use crate::bodies::BodyFiles;
-use crate::keys::{self, MarkKey};
+use crate::keys;
 use crate::late::Late;
 use crate::rows::{self, AlterationRow, BodyRow, EntryRow, LogRow};
 use crate::tables::Tables;
@@ -248,103 +249,6 @@ impl Reader {
         Ok(found)
     }
 
-    pub(crate) fn marks(&self, log: LogId, owner: [u8; 16]) -> Result<Vec<Mark>, StoreError> {
-        let range = keys::mark(log, owner, MarkKind::Delivered, 0)
-            ..=mark_above(&keys::marks_of_owner(log, owner));
-        let late = self.late.marks(range.clone());
-        let stored = pairs(self.tables.marks.range(range))?;
-        merge(late, stored, |key| Ok(*key))
-    }
-
-    pub(crate) fn marks_of_log(
-        &self,
-        log: LogId,
-        after: Option<[u8; 16]>,
-        limit: usize,
-    ) -> Result<Vec<Mark>, StoreError> {
-        let from = match after {
-            None => mark_from(&keys::log(log)),
-            Some(after) => mark_above(&keys::marks_of_owner(log, after)),
-        };
-        let range = from..=mark_above(&keys::log(log));
-        let late = self.late.marks(range.clone());
-        let owner = |key: &MarkKey| key[17..33].to_vec();
-        let (stored, end) = whole_groups(self.tables.marks.range(range), limit, owner)?;
-        let late = late
-            .into_iter()
-            .filter(|(key, _)| end.as_ref().is_none_or(|end| owner(key) <= *end))
-            .collect();
-        Ok(cut(merge(late, stored, |key| Ok(*key))?, limit, |mark| {
-            mark.owner
-        }))
-    }
-
-    pub(crate) fn memberships(
-        &self,
-        user: UserId,
-        after: Option<LogId>,
-        limit: usize,
-    ) -> Result<Vec<Mark>, StoreError> {
-        let mut prefix = user.0.to_vec();
-        let from = match after {
-            None => mark_from(&prefix),
-            Some(after) => {
-                prefix.extend(after.to_bytes());
-                mark_above(&prefix)
-            }
-        };
-        let range = from..=mark_above(&user.0);
-        let late: BTreeMap<MarkKey, MarkValue> = self
-            .late
-            .inbox(user.0)
-            .into_iter()
-            .map(|(key, value)| (keys::inbox_of_mark(&key), value))
-            .collect();
-        let log = |key: &MarkKey| key[16..33].to_vec();
-        let (stored, end) = whole_groups(self.tables.inbox.range(range.clone()), limit, log)?;
-        let late = late
-            .into_iter()
-            .filter(|(key, _)| {
-                range.contains(key) && end.as_ref().is_none_or(|end| log(key) <= *end)
-            })
-            .collect();
-        Ok(cut(
-            merge(late, stored, |key| Ok(keys::mark_of_inbox(key)))?,
-            limit,
-            |mark| mark.log,
-        ))
-    }
-
-    pub(crate) fn steps_past(&self, log: LogId, seq: Seq) -> Result<Vec<Step>, StoreError> {
-        let mut from = [0; 42];
-        from[..keys::LOG].copy_from_slice(&keys::log(log));
-        let mut to = [0xff; 42];
-        to[..keys::LOG].copy_from_slice(&keys::log(log));
-        let mut steps = self.late.steps(from..=to);
-        for (key, value) in pairs(self.tables.steps.range(from..=to))? {
-            // The stored time is the earlier one.
-            steps.insert(
-                keys::bytes(&key, 0)?,
-                Time(rows::decode_number(&value).map_err(damaged_row)?),
-            );
-        }
-        let kept = seq.max(self.log(log)?.map_or(0, |row| row.trimmed) + 1);
-        let mut past: Vec<Step> = Vec::new();
-        for (key, at) in steps {
-            let step = Step {
-                at,
-                ..keys::parse_step(&key)?
-            };
-            let has_one = past
-                .last()
-                .is_some_and(|last| (last.owner, last.kind) == (step.owner, step.kind));
-            if step.seq >= kept && !has_one {
-                past.push(step);
-            }
-        }
-        Ok(past)
-    }
-
     pub(crate) fn state(&self, log: LogId) -> Result<Option<StateSnapshot>, StoreError> {
         let Some(bytes) = get(&self.tables.states, &keys::log(log))? else {
             return Ok(None);
@@ -542,69 +446,4 @@ pub(crate) fn pair(row: fjall::Guard) -> Result<Pair, StoreError> {
 
 pub(crate) fn pairs(rows: Iter) -> Result<Vec<Pair>, StoreError> {
     rows.map(pair).collect()
-}
-
-fn mark_from(prefix: &[u8]) -> MarkKey {
-    let mut key = [0; 38];
-    key[..prefix.len()].copy_from_slice(prefix);
-    key
-}
-
-/// A key above every mark whose key begins with `prefix`, and below all others above those.
-fn mark_above(prefix: &[u8]) -> MarkKey {
-    let mut key = [0xff; 38];
-    key[..prefix.len()].copy_from_slice(prefix);
-    key
-}
-
-/// Rows up to `limit` and the rest of the group in which that falls; with the group they end with, if
-/// there are further rows.
-fn whole_groups(
-    rows: Iter,
-    limit: usize,
-    group: impl Fn(&MarkKey) -> Vec<u8>,
-) -> Result<(Vec<Pair>, Option<Vec<u8>>), StoreError> {
-    let mut taken = Vec::new();
-    let mut last = None;
-    for row in rows {
-        let (key, value) = pair(row)?;
-        let this = Some(group(&keys::bytes(&key, 0)?));
-        if taken.len() >= limit.max(1) && this != last {
-            return Ok((taken, last));
-        }
-        last = this;
-        taken.push((key, value));
-    }
-    Ok((taken, None))
-}
-
-fn merge(
-    mut late: BTreeMap<MarkKey, MarkValue>,
-    stored: Vec<Pair>,
-    mark_key: impl Fn(&MarkKey) -> Result<MarkKey, StoreError>,
-) -> Result<Vec<Mark>, StoreError> {
-    for (key, value) in stored {
-        let value = rows::decode_mark(&value).map_err(damaged_row)?;
-        late.entry(keys::bytes(&key, 0)?)
-            .and_modify(|late| *late = value.max(*late))
-            .or_insert(value);
-    }
-    late.into_iter()
-        .map(|(key, value)| {
-            Ok(Mark {
-                value,
-                ..keys::parse_mark(&mark_key(&key)?)?
-            })
-        })
-        .collect()
-}
-
-/// Cached marks may have made a page longer than asked for: cuts it after a whole group.
-fn cut<K: PartialEq>(mut marks: Vec<Mark>, limit: usize, group: impl Fn(&Mark) -> K) -> Vec<Mark> {
-    let mut length = limit.max(1).min(marks.len());
-    while length > 0 && length < marks.len() && group(&marks[length - 1]) == group(&marks[length]) {
-        length += 1;
-    }
-    marks.truncate(length);
-    marks
 }

@@ -1,0 +1,277 @@
+//! The check of what lies beside the entries: indexes, marks, states, documents, tasks.
+
+use tidings_core::codec::{decode_member, decode_state};
+use tidings_core::log::{LogId, LogPart, Seq};
+use tidings_core::mark::MarkKind;
+use tidings_store::StoreError;
+
+use fjall::Readable;
+
+use super::{Check, name};
+use crate::damaged_row;
+use crate::keys;
+use crate::read::pair;
+use crate::rows::{self, BodyRow};
+
+impl Check<'_> {
+    /// Entries of logs that are not there.
+    pub(super) fn strays(&mut self) -> Result<(), StoreError> {
+        let mut from = keys::entry(
+            LogId {
+                owner: [0; 16],
+                part: LogPart::Conversation,
+            },
+            0,
+        )
+        .to_vec();
+        while let Some(row) = self
+            .snapshot
+            .range(&self.tables.entries, from..)
+            .map(pair)
+            .next()
+        {
+            let (key, _) = row?;
+            let log = keys::parse_log(&key)?;
+            let is_there = self.log(log)?.is_some();
+            self.check(is_there, || {
+                format!("{} has entries but is not there", name(log))
+            });
+            from = keys::entry(log, Seq::MAX).to_vec();
+        }
+        Ok(())
+    }
+
+    pub(super) fn clients(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(&self.tables.clients) {
+            let (key, _) = row?;
+            let log = keys::parse_log(&key)?;
+            let seq = u64::from_be_bytes(keys::bytes(&key, 49)?);
+            let (author, client_id) = (keys::bytes::<16>(&key, 17)?, keys::bytes::<16>(&key, 33)?);
+            let is_right = self.entry(log, seq)?.is_some_and(|entry| {
+                entry.envelope.author.0 == author && entry.envelope.client_id.0 == client_id
+            });
+            self.check(is_right, || {
+                format!(
+                    "a client id of {} points to entry {seq}, which is another",
+                    name(log)
+                )
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn targets(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(&self.tables.targets) {
+            let (key, _) = row?;
+            let log = keys::parse_log(&key)?;
+            let (target, seq) = (
+                keys::parse_seq(&key)?,
+                u64::from_be_bytes(keys::bytes(&key, 25)?),
+            );
+            let is_right = self
+                .entry(log, seq)?
+                .is_some_and(|entry| entry.envelope.target == Some(target));
+            self.check(is_right, || {
+                format!(
+                    "the index by target of {} says that {seq} alters {target}, and it does not",
+                    name(log)
+                )
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn marks(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(&self.tables.marks) {
+            let (key, value) = row?;
+            let key = keys::bytes(&key, 0)?;
+            let mark = keys::parse_mark(&key)?;
+            let seq = rows::decode_mark(&value).map_err(damaged_row)?.seq;
+            let head = self.log(mark.log)?.map_or(0, |row| row.head);
+            self.check(seq <= head, || {
+                format!(
+                    "a mark ({:?}) of {} is at {seq}, above the head {head}",
+                    mark.kind,
+                    name(mark.log)
+                )
+            });
+            if keys::is_in_inbox(&key) {
+                let inbox = self.get(&self.tables.inbox, &keys::inbox_of_mark(&key))?;
+                self.check(inbox.as_ref() == Some(&value), || {
+                    format!(
+                        "a mark ({:?}) of {} is not the same in the inbox",
+                        mark.kind,
+                        name(mark.log)
+                    )
+                });
+            }
+        }
+        for row in self.rows(&self.tables.inbox) {
+            let (key, _) = row?;
+            let key = keys::mark_of_inbox(&keys::bytes(&key, 0)?);
+            let is_there = self.get(&self.tables.marks, &key)?.is_some();
+            self.check(is_there, || {
+                "an inbox has a mark that is not there".to_owned()
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn steps(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(&self.tables.steps) {
+            let (key, _) = row?;
+            let step = keys::parse_step(&key)?;
+            let head = self.log(step.log)?.map_or(0, |row| row.head);
+            self.check(step.seq <= head, || {
+                format!(
+                    "a step of {} is at {}, above the head {head}",
+                    name(step.log),
+                    step.seq
+                )
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn states(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(&self.tables.states) {
+            let (key, value) = row?;
+            let log = keys::parse_log(&key)?;
+            let name = name(log);
+            let (seq, bytes) = rows::decode_numbered(&value).map_err(damaged_row)?;
+            let Some(row) = self.log(log)? else {
+                self.find(format!("{name} has a state but is not there"));
+                continue;
+            };
+            self.check(row.state == seq, || {
+                format!(
+                    "{name} names a state as of {}, it is as of {seq}",
+                    row.state
+                )
+            });
+            // The logs of devices have states that say nothing but how far they may be trimmed.
+            if log.part == LogPart::Conversation && !bytes.is_empty() {
+                match decode_state(&bytes) {
+                    Err(error) => {
+                        self.find(format!("the state of {name} cannot be understood: {error}"))
+                    }
+                    Ok(state) => {
+                        self.check(state.seq == seq && state.generation == row.generation, || {
+                            format!("the state of {name} is of another seq or generation than the log says")
+                        });
+                        self.members(log, seq, state.member_count)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of a state as of `seq` are as many as it says, and in or out as their marks say.
+    fn members(&mut self, log: LogId, seq: Seq, count: u32) -> Result<(), StoreError> {
+        let (mut inside, name) = (0, name(log));
+        for row in self
+            .snapshot
+            .prefix(&self.tables.members, keys::log(log))
+            .map(pair)
+        {
+            let (key, value) = row?;
+            let user = keys::bytes(&key, keys::LOG)?;
+            let Ok(member) = decode_member(&value) else {
+                self.find(format!("a member of {name} cannot be understood"));
+                continue;
+            };
+            inside += u32::from(member.is_in());
+            let mark = |kind| match self.get(&self.tables.marks, &keys::mark(log, user, kind, 0))? {
+                Some(bytes) => {
+                    Ok::<_, StoreError>(rows::decode_mark(&bytes).map_err(damaged_row)?.seq)
+                }
+                None => Ok(0),
+            };
+            let (joined, left) = (mark(MarkKind::Joined)?, mark(MarkKind::Left)?);
+            // The state may be older than the marks.
+            self.check(
+                joined > seq || left > seq || member.is_in() == (joined > left),
+                || {
+                    let user = tidings_core::UserId(user);
+                    format!(
+                        "{user} in {name}: the state says in: {}, joined {joined}, left {left}",
+                        member.is_in()
+                    )
+                },
+            );
+        }
+        self.check(inside == count, || {
+            format!("{name} counts {count} members, {inside} are in")
+        });
+        Ok(())
+    }
+
+    pub(super) fn documents(&mut self) -> Result<(), StoreError> {
+        let last = match self.get(&self.tables.upkeep, &keys::LAST_VERSION)? {
+            Some(bytes) => rows::decode_number(&bytes).map_err(damaged_row)?,
+            None => 0,
+        };
+        for row in self.rows(&self.tables.documents) {
+            let (key, value) = row?;
+            let kind = key.first().copied().unwrap_or_default();
+            match rows::decode_numbered(&value) {
+                Err(error) => self.find(format!(
+                    "a document of kind {kind} cannot be understood: {error}"
+                )),
+                Ok((version, _)) => self.check((1..=last).contains(&version), || {
+                    format!(
+                        "a document of kind {kind} has version {version}, the last given was {last}"
+                    )
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn expiry(&mut self) -> Result<(), StoreError> {
+        for row in self.rows(&self.tables.expiry) {
+            let (key, _) = row?;
+            let (at, log, seq) = keys::parse_expiry(&key)?;
+            let is_right = self.entry(log, seq)?.is_some_and(|entry| {
+                entry.envelope.expires == Some(at) && entry.body != BodyRow::Erased
+            });
+            self.check(is_right, || {
+                format!(
+                    "entry {seq} of {} is listed to expire, and does not",
+                    name(log)
+                )
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn tasks(&mut self) -> Result<(), StoreError> {
+        for row in self.snapshot.prefix(&self.tables.upkeep, b"z").map(pair) {
+            let (key, value) = row?;
+            let (file, _) = keys::parse_zero(&key)?;
+            *self.used.entry(file).or_default() +=
+                rows::decode_number(&value).map_err(damaged_row)?;
+        }
+        for row in self.snapshot.prefix(&self.tables.upkeep, b"t").map(pair) {
+            let (key, _) = row?;
+            let log = keys::parse_log(key.get(1..).unwrap_or_default())?;
+            let is_there = self.log(log)?.is_some();
+            self.check(is_there, || {
+                format!("{} is to be swept but is not there", name(log))
+            });
+        }
+        for row in self.snapshot.prefix(&self.tables.upkeep, b"f").map(pair) {
+            let (key, _) = row?;
+            let (_, log, up_to) = keys::parse_forget(&key)?;
+            let swept = self.log(log)?.map_or(0, |row| row.swept);
+            self.check(up_to <= swept, || {
+                format!(
+                    "{} is to be forgotten up to {up_to}, its bodies only went up to {swept}",
+                    name(log)
+                )
+            });
+        }
+        Ok(())
+    }
+}
