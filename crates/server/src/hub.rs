@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tidings_core::{ConversationId, DeviceId, UserId, digest};
 use tidings_protocol::{Code, Encoding};
 
-use crate::session::{Caller, Event, QueueLimits, Session};
+use crate::session::{Caller, Drained, Event, QueueLimits, Session};
 
 const SHARDS: usize = 64;
 
@@ -167,6 +168,30 @@ impl UserHub {
     ) {
         let inner = self.lock();
         session.push(&frame(inner.digest));
+    }
+
+    /// Takes what waits for a session, and the digest after exactly that; none while more is waiting.
+    pub fn drain_with_digest(
+        &self,
+        session: &Session,
+        buffer: &mut Vec<Bytes>,
+        bytes_max: usize,
+    ) -> (Drained, Option<u64>) {
+        let inner = self.lock();
+        let drained = session.drain(buffer, bytes_max);
+        let digest = session.is_drained().then_some(inner.digest);
+        (drained, digest)
+    }
+
+    /// Queues a frame made from the digest before everything else that is queued. The digest may be ahead of
+    /// what the client has by then: it is level once it has handled the frames behind.
+    pub fn push_digest_first(
+        &self,
+        session: &Session,
+        frame: impl FnOnce(u64) -> tidings_protocol::ServerFrame,
+    ) {
+        let inner = self.lock();
+        session.push_first(&frame(inner.digest));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

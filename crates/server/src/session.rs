@@ -136,6 +136,19 @@ impl Session {
         self.push_bytes(encode(frame, self.encoding));
     }
 
+    /// Queues a frame before all that waits: the answer to `hello` comes first, also when events were
+    /// quicker.
+    pub fn push_first(&self, frame: &ServerFrame) {
+        let bytes = encode(frame, self.encoding);
+        let mut queue = self.lock();
+        if queue.closed.is_none() {
+            queue.bytes += bytes.len();
+            queue.frames.push_front(bytes);
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
     /// Queues encoded bytes. Past the bound the session is closed: it is slow, and will resume by its
     /// marks.
     pub fn push_bytes(&self, bytes: Bytes) {
@@ -193,6 +206,12 @@ impl Session {
             return Drained::Frames;
         }
         queue.closed.map_or(Drained::Empty, Drained::Closed)
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.lock().frames.is_empty()
     }
 
     /// Waits until there may be something to drain. Cancel-safe; one waiter at a time.
