@@ -67,22 +67,43 @@ pub struct BackupReport {
 
 /// Makes the copy. Upkeep must be paused, so that no body that the snapshot names is overwritten.
 pub(crate) fn copy(reader: &Reader, destination: &Path) -> Result<BackupReport, BackupError> {
-    let partial = destination.with_extension("partial");
+    let mut partial = destination.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
     for path in [destination, &partial] {
         if path.exists() {
             return Err(BackupError::Exists(path.to_owned()));
         }
     }
     let failed = |error| BackupError::Io {
-        path: partial.clone(),
+        path: destination.to_owned(),
         error,
     };
-    let directory = Directory::open(&partial)?;
+    let report = copy_to(reader, &partial).inspect_err(|_| {
+        // What is there so far may hold bodies that must not be in a backup.
+        let _ = std::fs::remove_dir_all(&partial);
+    })?;
+    std::fs::rename(&partial, destination).map_err(failed)?;
+    if let Some(parent) = destination
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        sync_folder(parent).map_err(failed)?;
+    }
+    Ok(report)
+}
+
+fn copy_to(reader: &Reader, partial: &Path) -> Result<BackupReport, BackupError> {
+    let failed = |error| BackupError::Io {
+        path: partial.to_owned(),
+        error,
+    };
+    let directory = Directory::open(partial)?;
+    let to = Tables::open(&directory.rows(), &Settings::default());
     let mut copy = Copy {
         snapshot: reader.tables.database.snapshot(),
         from: &reader.tables,
-        to: Tables::open(&directory.rows(), &Settings::default())
-            .map_err(|error| failed(io::Error::other(error)))?,
+        to: to.map_err(|error| failed(io::Error::other(error)))?,
         files: BodyFiles::new(directory.bodies()),
         file_rows: HashMap::new(),
         places: HashMap::new(),
@@ -90,11 +111,11 @@ pub(crate) fn copy(reader: &Reader, destination: &Path) -> Result<BackupReport, 
         report: BackupReport::default(),
     };
     copy.body_files(&reader.files)
-        .map_err(|error| error.at(&partial))?;
-    copy.entries().map_err(|error| error.at(&partial))?;
+        .map_err(|error| error.at(partial))?;
+    copy.entries().map_err(|error| error.at(partial))?;
     copy.erased_places()?;
     copy.overwrite().map_err(failed)?;
-    copy.other_tables().map_err(|error| error.at(&partial))?;
+    copy.other_tables().map_err(|error| error.at(partial))?;
     copy.to
         .database
         .persist(PersistMode::SyncAll)
@@ -103,14 +124,6 @@ pub(crate) fn copy(reader: &Reader, destination: &Path) -> Result<BackupReport, 
     drop(copy);
     sync_folder(&directory.bodies()).map_err(failed)?;
     directory.finish()?;
-    drop(directory);
-    std::fs::rename(&partial, destination).map_err(failed)?;
-    if let Some(parent) = destination
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        sync_folder(parent).map_err(failed)?;
-    }
     Ok(report)
 }
 

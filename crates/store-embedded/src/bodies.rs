@@ -25,7 +25,7 @@ pub(crate) const HEADER: u64 = 32;
 /// Zeros are written this far ahead, so that syncing a commit does not have to sync the file's growth.
 const AHEAD: u64 = 1024 * 1024;
 /// Open files that are kept for reading.
-const OPEN_MAX: usize = 512;
+const OPEN_MAX: usize = 128;
 
 /// The folder of body files, for reading and overwriting.
 #[derive(Debug)]

@@ -181,6 +181,13 @@ impl Check<'_> {
                     )
                 },
             );
+            let has_state = self.get(&self.tables.states, &keys::log(id))?.is_some();
+            self.check(has_state == (row.state > 0), || {
+                format!(
+                    "{name} names a state as of {}, which is not there",
+                    row.state
+                )
+            });
             let is_swept = self.get(&self.tables.upkeep, &keys::sweep(id))?.is_none();
             self.check(is_swept == (row.swept == row.trimmed), || {
                 format!(

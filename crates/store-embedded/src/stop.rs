@@ -1,6 +1,6 @@
 //! Whether the store has stopped, and why.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tidings_store::StoreError;
 
@@ -37,6 +37,11 @@ impl Stop {
         }
     }
 
+    /// Stops the store should the thread that holds the answer panic: it would commit nothing more.
+    pub(crate) fn on_panic(self: &Arc<Stop>) -> OnPanic {
+        OnPanic(Arc::clone(self))
+    }
+
     /// Refuses when the store has stopped.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.reason() {
@@ -48,5 +53,16 @@ impl Stop {
     /// The error for an answer that never came.
     pub(crate) fn unanswered(&self) -> StoreError {
         StoreError::Stopped(self.reason().unwrap_or("the committer is gone").to_owned())
+    }
+}
+
+/// See [`Stop::on_panic`].
+pub(crate) struct OnPanic(Arc<Stop>);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fatal("a thread of the store panicked");
+        }
     }
 }

@@ -111,10 +111,14 @@ impl EmbeddedStore {
             settings,
             journal_rows,
         ));
+        let on_panic = stop.on_panic();
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         threads.push(
             thread("store-commit")
-                .spawn(move || committer.run(&waiting))
+                .spawn(move || {
+                    let _guard = on_panic;
+                    committer.run(&waiting);
+                })
                 .map_err(failed)?,
         );
         let background = Arc::clone(&upkeep);

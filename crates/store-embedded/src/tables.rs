@@ -13,6 +13,8 @@ use crate::settings::Settings;
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// Small memtables: fjall looks whether to rotate the journal only when one is flushed.
 const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// Open files of tables, so that most of what the system allows is left to connections.
+const FILES_MAX: usize = 256;
 /// Padding that is written at a time.
 const PADDING_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -55,6 +57,7 @@ impl Tables {
             .max_journaling_size(JOURNAL_BYTES)
             .manual_journal_persist(true)
             .worker_threads(2)
+            .max_cached_files(Some(FILES_MAX))
             .open()?;
         let keyspace = |name: &str| {
             database.keyspace(name, || {

@@ -112,6 +112,7 @@ macro_rules! conformance_tests {
                 what_nothing_alters_is_left_out
                 alterations_are_those_of_the_log_asked_for
                 an_erased_reaction_is_listed_no_more
+                a_reaction_put_on_again_takes_the_place_of_the_first
                 alterations_survive_reopening
             }
             searching {

@@ -223,6 +223,27 @@ pub fn an_erased_reaction_is_listed_no_more(fixture: &mut dyn Fixture) {
     assert_eq!(alterations(store, log(1), &[1]), []);
 }
 
+pub fn a_reaction_put_on_again_takes_the_place_of_the_first(fixture: &mut dyn Fixture) {
+    let store = fixture.store();
+    put(
+        store,
+        log(1),
+        vec![
+            message(1),
+            reaction(2, user(1), 1, "a", true),
+            reaction(3, user(1), 1, "a", true),
+        ],
+    );
+    put(store, log(1), vec![reaction(4, user(1), 1, "a", true)]);
+    assert_eq!(
+        alterations(store, log(1), &[1]),
+        [standing(1, &[("a", user(1), 4)])]
+    );
+    // The earlier ones were replaced, so they do not come back.
+    wait(store.erase(log(1), vec![4])).unwrap();
+    assert_eq!(alterations(store, log(1), &[1]), []);
+}
+
 pub fn alterations_survive_reopening(fixture: &mut dyn Fixture) {
     put(
         fixture.store(),
