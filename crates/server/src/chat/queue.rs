@@ -13,7 +13,7 @@ use tidings_core::id::direct_id;
 use tidings_core::{ClientId, ConversationId, DeviceId, Time, UserId};
 use tidings_protocol::convert::action_from_wire;
 use tidings_protocol::problem::ErrorFrame;
-use tidings_protocol::send::{Send, Sent};
+use tidings_protocol::send::{Action as WireAction, Send, Sent};
 use tidings_protocol::{Code, Problem, Retry, ServerFrame};
 use tokio::sync::oneshot;
 
@@ -152,7 +152,10 @@ impl Chat {
             return Err((reply, Problem::new(Code::Draining)));
         }
         let (client_id, direct_with) = (frame.client_id, frame.to);
-        let action = match action_from_wire(frame.action, random()) {
+        let makes_link =
+            matches!(&frame.action, WireAction::Configure(change) if change.invite_link == Some(true));
+        let new_link = if makes_link { random() } else { [0; 16] };
+        let action = match action_from_wire(frame.action, new_link) {
             Ok(action) => action,
             Err(what) => return Err((reply, Problem::new(Code::Invalid).detail(what))),
         };
