@@ -1,12 +1,12 @@
 //! The embedded store: everything in one data directory, nothing else to install.
 //!
 //! Rows (envelopes, indexes, marks, states, documents) lie in one LSM tree (fjall), bodies in files of
-//! their own ([`bodies`]), so that erasing one is overwriting it. One thread commits ([`commit`]), many
-//! requests at a time; one looks after the disk ([`upkeep`]); reads go straight to the tables ([`read`]).
+//! their own (`bodies`), so that erasing one is overwriting it. One thread commits (`commit`), many
+//! requests at a time; one looks after the disk (`upkeep`); reads go straight to the tables (`read`).
 //!
-//! A write passes through [`queue`] → [`commit`] → [`group`] → [`bodies`] and [`tables`], and only then is
-//! it answered. Beside that there are [`check`], which verifies every invariant on the disk, and
-//! [`backup`], which copies a store that is running.
+//! A write passes through `queue` → `commit` → `group` → `bodies` and `tables`, and only then is
+//! it answered. Beside that there are `check`, which verifies every invariant on the disk, and
+//! `backup`, which copies a store that is running.
 
 mod backup;
 mod bodies;
