@@ -1,0 +1,207 @@
+//! One device's sends in a conversation keep their order (rule 2): while one is refused for now, those
+//! behind it are refused with `behind`, until the refused one comes again.
+//!
+//! This is for what the gateway refuses, before the conversation sees it (rates). What a conversation
+//! refuses for now it remembers itself, in the same way. A send that is let through here is handed over in
+//! the same moment, so between the two nothing is forgotten.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidings_core::{ClientId, ConversationId, DeviceId, Time};
+use tidings_protocol::{Code, Problem};
+
+/// A device that does not come again with a refused send has given it up.
+pub(super) const BEHIND_MS: u64 = 30_000;
+/// Conversations of one device in which a send may be refused for now.
+const CONVERSATIONS_MAX: usize = 64;
+
+/// The refused sends of all devices.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    devices: Mutex<HashMap<DeviceId, Refused>>,
+    devices_max: usize,
+    /// How many devices there are, so that nobody waits for the lock while there are none.
+    count: AtomicUsize,
+}
+
+/// By conversation the earliest refused send of a device, and when it was refused last.
+#[derive(Debug, Default)]
+struct Refused(HashMap<ConversationId, (ClientId, Time)>);
+
+impl Ordered {
+    /// Nothing is refused yet.
+    pub(super) fn new(devices_max: usize) -> Ordered {
+        Ordered {
+            devices: Mutex::default(),
+            devices_max,
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether this send may go on. One that may is handed over now: it is remembered no longer.
+    ///
+    /// # Errors
+    /// `behind` if an earlier one must come first.
+    pub(super) fn pass(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        client_id: ClientId,
+        now: Time,
+    ) -> Result<(), Problem> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let mut devices = self.lock();
+        let Some(refused) = devices.get_mut(&device) else {
+            return Ok(());
+        };
+        if refused.is_behind(conversation, client_id, now) {
+            return Err(Problem::new(Code::Behind));
+        }
+        refused.0.remove(&conversation);
+        if refused.0.is_empty() {
+            devices.remove(&device);
+        }
+        self.counted(&devices);
+        Ok(())
+    }
+
+    /// Remembers that this send was refused for now, unless an earlier one was. Answers `false` if there is
+    /// no room to remember it: then nothing more of this session may be taken.
+    #[must_use]
+    pub(super) fn refused(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        client_id: ClientId,
+        now: Time,
+    ) -> bool {
+        let mut devices = self.lock();
+        if devices.len() >= self.devices_max && !devices.contains_key(&device) {
+            devices.retain(|_, refused| refused.still(now));
+            if devices.len() >= self.devices_max {
+                self.counted(&devices);
+                return false;
+            }
+        }
+        let refused = devices.entry(device).or_default();
+        let remembered = refused.remember(conversation, client_id, now);
+        self.counted(&devices);
+        remembered
+    }
+
+    fn counted(&self, devices: &HashMap<DeviceId, Refused>) {
+        self.count.store(devices.len(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Refused>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refused {
+    fn is_behind(&self, conversation: ConversationId, client_id: ClientId, now: Time) -> bool {
+        self.0.get(&conversation).is_some_and(|(earliest, at)| {
+            *earliest != client_id && now.millis_since(*at) < BEHIND_MS
+        })
+    }
+
+    fn remember(&mut self, conversation: ConversationId, client_id: ClientId, now: Time) -> bool {
+        if self.is_behind(conversation, client_id, now) {
+            return true;
+        }
+        if self.0.len() >= CONVERSATIONS_MAX && !self.0.contains_key(&conversation) {
+            self.still(now);
+            if self.0.len() >= CONVERSATIONS_MAX {
+                return false;
+            }
+        }
+        self.0.insert(conversation, (client_id, now));
+        true
+    }
+
+    /// Forgets what was given up. Whether anything is left.
+    fn still(&mut self, now: Time) -> bool {
+        self.0
+            .retain(|_, (_, at)| now.millis_since(*at) < BEHIND_MS);
+        !self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: DeviceId = DeviceId([1; 16]);
+    const HERE: ConversationId = ConversationId([2; 16]);
+    const A: ClientId = ClientId([0xa; 16]);
+    const B: ClientId = ClientId([0xb; 16]);
+    const C: ClientId = ClientId([0xc; 16]);
+
+    fn code(answer: Result<(), Problem>) -> Option<Code> {
+        answer.err().map(|problem| problem.code)
+    }
+
+    #[test]
+    fn those_behind_a_refused_one_wait_until_it_came_again() {
+        let ordered = Ordered::new(10);
+        assert_eq!(code(ordered.pass(DEVICE, HERE, A, Time(0))), None);
+        assert!(ordered.refused(DEVICE, HERE, A, Time(0)));
+        assert_eq!(
+            code(ordered.pass(DEVICE, HERE, B, Time(1))),
+            Some(Code::Behind)
+        );
+        assert!(
+            ordered.refused(DEVICE, HERE, C, Time(2)),
+            "for its rate, but A stays the earliest"
+        );
+        let elsewhere = ConversationId([3; 16]);
+        assert_eq!(code(ordered.pass(DEVICE, elsewhere, B, Time(1))), None);
+        assert_eq!(
+            code(ordered.pass(DeviceId([9; 16]), HERE, B, Time(1))),
+            None
+        );
+        assert_eq!(code(ordered.pass(DEVICE, HERE, A, Time(3))), None);
+        assert_eq!(code(ordered.pass(DEVICE, HERE, B, Time(4))), None);
+        assert_eq!(code(ordered.pass(DEVICE, HERE, C, Time(5))), None);
+        assert!(ordered.lock().is_empty());
+    }
+
+    #[test]
+    fn a_refused_one_that_never_comes_again_is_given_up() {
+        let ordered = Ordered::new(10);
+        assert!(ordered.refused(DEVICE, HERE, A, Time(0)));
+        assert!(ordered.refused(DEVICE, HERE, A, Time(20_000)), "again");
+        assert_eq!(
+            code(ordered.pass(DEVICE, HERE, B, Time(20_000 + BEHIND_MS - 1))),
+            Some(Code::Behind)
+        );
+        assert_eq!(
+            code(ordered.pass(DEVICE, HERE, B, Time(20_000 + BEHIND_MS))),
+            None
+        );
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_makes_room_for_the_living() {
+        let ordered = Ordered::new(2);
+        for device in 1..=2 {
+            assert!(ordered.refused(DeviceId([device; 16]), HERE, A, Time(0)));
+        }
+        assert!(!ordered.refused(DeviceId([3; 16]), HERE, A, Time(1)));
+        assert!(ordered.refused(DeviceId([3; 16]), HERE, A, Time(BEHIND_MS)));
+        assert_eq!(ordered.lock().len(), 1);
+
+        let ordered = Ordered::new(2);
+        for conversation in 0..CONVERSATIONS_MAX {
+            let conversation = ConversationId([conversation as u8; 16]);
+            assert!(ordered.refused(DEVICE, conversation, A, Time(0)));
+        }
+        let one_more = ConversationId([0xff; 16]);
+        assert!(!ordered.refused(DEVICE, one_more, A, Time(1)));
+        assert!(ordered.refused(DEVICE, one_more, A, Time(BEHIND_MS)));
+    }
+}

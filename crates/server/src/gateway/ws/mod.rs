@@ -1,0 +1,365 @@
+//! `GET /v1/connect`: sessions over WebSocket.
+//!
+//! In: frames of one client. Next: sends go to their conversation at once and in order
+//! ([`dispatch::hand_over`]), other requests to their handler, one after the other
+//! ([`dispatch::handle`]). All answers and events come back through the session's queue.
+
+mod handshake;
+mod hello;
+mod socket;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_protocol::problem::ErrorFrame;
+use tidings_protocol::session::Bye;
+use tidings_protocol::{ClientFrame, Code, DecodeError, Encoding, Problem, Retry, ServerFrame};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::admit::Refusal;
+use super::live::Live;
+use super::{App, dispatch};
+use crate::clock::random;
+use crate::session::{Drained, Session, encode};
+
+pub(super) use handshake::connect;
+use socket::{Read, Socket};
+
+/// Bytes that are taken from the queue and written in one go, about.
+const WRITE_BYTES: usize = 64 * 1024;
+/// Frames that are read in a row before answers are written.
+const READ_FRAMES: usize = 64;
+/// How long a closing client may take to read why.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A connection with a session.
+struct Connection {
+    app: Arc<App>,
+    live: Live,
+    address: IpAddr,
+    /// The request that is being handled, other than a send.
+    pending: Option<Pin<Box<dyn Future<Output = Option<ServerFrame>> + Send>>>,
+    last_frame: Instant,
+    /// Not read from before this moment: it asked too often.
+    paused: Option<Pin<Box<Sleep>>>,
+    bad: BadFrames,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client went.
+    Gone,
+    /// We end it, and say why.
+    Ours(Code),
+}
+
+/// The whole life of a connection after the handshake.
+async fn run(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hello::Offer) {
+    let address = offer.address;
+    // In a box of its own: what only the beginning needs is not kept for as long as the connection.
+    let live = match Box::pin(hello::receive(&app, &mut socket, encoding, offer)).await {
+        Ok(live) => live,
+        Err(None) => return,
+        Err(Some((id, problem))) => {
+            app.metrics.problem(problem.code);
+            let reason = problem.code;
+            let error = ServerFrame::Error(ErrorFrame { id, problem });
+            let frames = vec![encode(&error, encoding), bye(reason, encoding)];
+            return Box::pin(close(socket, frames, reason)).await;
+        }
+    };
+    let mut connection = Connection {
+        app,
+        live,
+        address,
+        pending: None,
+        last_frame: Instant::now(),
+        paused: None,
+        bad: BadFrames::default(),
+    };
+    if let End::Ours(reason) = connection.serve(&mut socket).await {
+        // For the metrics, if it was not the session's queue that said so.
+        connection.live.session.close(reason);
+        drop(connection);
+        let frames = vec![bye(reason, encoding)];
+        Box::pin(close(socket, frames, reason)).await;
+    }
+}
+
+impl Connection {
+    async fn serve(&mut self, socket: &mut Socket) -> End {
+        let allowed = self.live.heartbeat
+            + Duration::from_millis(self.app.settings.sessions.heartbeat_grace_ms);
+        let silent = sleep_until(self.last_frame + allowed);
+        tokio::pin!(silent);
+        let session = self.live.session.clone();
+        loop {
+            if let Err(end) = write_waiting(socket, &session, allowed).await {
+                return end;
+            }
+            let may_read = self.may_read();
+            tokio::select! {
+                () = session.wait() => {}
+                read = socket.read(), if may_read => {
+                    if let Err(end) = self.take(socket, read) {
+                        return end;
+                    }
+                }
+                answer = pending(&mut self.pending) => {
+                    self.pending = None;
+                    if let Some(answer) = answer {
+                        session.push(&answer);
+                    }
+                }
+                () = paused(&mut self.paused) => self.paused = None,
+                () = &mut silent => {
+                    let until = self.last_frame + allowed;
+                    if until <= Instant::now() {
+                        return End::Ours(Code::HeartbeatMissed);
+                    }
+                    silent.as_mut().reset(until);
+                }
+            }
+        }
+    }
+
+    /// Requests are handled one after the other; of sends a bounded number waits for its answer. Past it
+    /// the client is simply not read from.
+    fn may_read(&self) -> bool {
+        self.pending.is_none()
+            && self.paused.is_none()
+            && self.live.session.sends_outstanding.load(Ordering::Relaxed)
+                < self.app.settings.limits.sends_outstanding_max
+    }
+
+    /// Takes what was read, and what can be read without waiting.
+    fn take(&mut self, socket: &mut Socket, first: Read) -> Result<(), End> {
+        self.take_one(first)?;
+        for _ in 1..READ_FRAMES {
+            if !self.may_read() {
+                break;
+            }
+            match socket.read_ready() {
+                Some(read) => self.take_one(read)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, read: Read) -> Result<(), End> {
+        match read {
+            Read::Frame(bytes) => {
+                self.last_frame = Instant::now();
+                match self.live.session.encoding.decode::<ClientFrame>(&bytes) {
+                    Ok(frame) => self.take_frame(frame),
+                    Err(error) => self.refuse_bad(error.id, unreadable(error)),
+                }
+            }
+            Read::OtherType => {
+                self.last_frame = Instant::now();
+                self.refuse_bad(None, wrong_type(self.live.session.encoding))
+            }
+            Read::Control => {
+                self.last_frame = Instant::now();
+                Ok(())
+            }
+            Read::Broken(code) => {
+                self.app.metrics.problem(code);
+                Err(End::Ours(code))
+            }
+            Read::Gone => Err(End::Gone),
+        }
+    }
+
+    fn take_frame(&mut self, frame: ClientFrame) -> Result<(), End> {
+        let caller = self.live.session.caller;
+        if let Err(refusal) = self.app.admit(caller, self.address, &frame) {
+            return self.refuse(frame.id(), refusal);
+        }
+        match frame {
+            ClientFrame::Send(send) => dispatch::hand_over(&self.app, &self.live.session, send),
+            frame => {
+                let (app, session) = (self.app.clone(), self.live.session.clone());
+                self.pending = Some(Box::pin(async move {
+                    dispatch::handle(&app, caller, Some(&session), frame).await
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A request that was asked too often: refused, and the next one is read when it may pass.
+    fn refuse(&mut self, id: Option<u64>, refusal: Refusal) -> Result<(), End> {
+        let (problem, ends) = match refusal {
+            Refusal::Answer(problem) => (problem, false),
+            Refusal::End(problem) => (problem, true),
+        };
+        if let Some(wait_ms) = problem.retry_after_ms {
+            let until = Instant::now() + Duration::from_millis(wait_ms);
+            self.paused = Some(Box::pin(sleep_until(until)));
+        }
+        let code = problem.code;
+        self.say(id, problem);
+        if ends { Err(End::Ours(code)) } else { Ok(()) }
+    }
+
+    /// A frame that cannot be read. A few are forgiven.
+    fn refuse_bad(&mut self, id: Option<u64>, problem: Problem) -> Result<(), End> {
+        let code = problem.code;
+        self.say(id, problem);
+        let max = self.app.settings.limits.bad_frames_per_minute_max;
+        if self.bad.one_more(Instant::now()) > max {
+            return Err(End::Ours(code));
+        }
+        Ok(())
+    }
+
+    fn say(&self, id: Option<u64>, problem: Problem) {
+        self.app.metrics.problem(problem.code);
+        self.live
+            .session
+            .push(&ServerFrame::Error(ErrorFrame { id, problem }));
+    }
+}
+
+/// Writes what waits in the queue, until nothing does.
+async fn write_waiting(
+    socket: &mut Socket,
+    session: &Session,
+    within: Duration,
+) -> Result<(), End> {
+    loop {
+        let mut frames = Vec::new();
+        match session.drain(&mut frames, WRITE_BYTES) {
+            Drained::Empty => return Ok(()),
+            Drained::Closed(reason) => return Err(End::Ours(reason)),
+            Drained::Frames => write(socket, session, frames, within).await?,
+        }
+    }
+}
+
+/// Writes frames, unless the session ends meanwhile or the client takes nothing for too long.
+async fn write(
+    socket: &mut Socket,
+    session: &Session,
+    frames: Vec<Bytes>,
+    within: Duration,
+) -> Result<(), End> {
+    let writing = socket.write(frames);
+    tokio::pin!(writing);
+    let stalled = tokio::time::sleep(within);
+    tokio::pin!(stalled);
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut writing => return written.map_err(|_| End::Gone),
+            () = &mut stalled => return Err(End::Ours(Code::SlowConsumer)),
+            () = session.wait() => match session.closed() {
+                // What waits is still sent.
+                None | Some(Code::Draining) => {}
+                Some(reason) => return Err(End::Ours(reason)),
+            },
+        }
+    }
+}
+
+/// The answer of the request that is being handled; never, if there is none.
+async fn pending(
+    pending: &mut Option<Pin<Box<dyn Future<Output = Option<ServerFrame>> + Send>>>,
+) -> Option<ServerFrame> {
+    match pending {
+        Some(pending) => pending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn paused(paused: &mut Option<Pin<Box<Sleep>>>) {
+    match paused {
+        Some(paused) => paused.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says why, and closes. The client's last word is not waited for longer than a moment.
+async fn close(mut socket: Socket, frames: Vec<Bytes>, reason: Code) {
+    let closing = async {
+        if socket.write(frames).await.is_ok() {
+            socket.close(close_code(reason), reason.name()).await;
+        }
+    };
+    // Whether it read the reason is its own affair.
+    let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+}
+
+/// The last frame of a connection.
+pub(super) fn bye(reason: Code, encoding: Encoding) -> Bytes {
+    let spread = u64::from(u16::from_le_bytes(random()));
+    let reconnect_after_ms = match Problem::new(reason).retry {
+        Retry::Never | Retry::LogIn => None,
+        // Spread over two seconds, so that those who were cut off together do not come back together.
+        Retry::Reconnect | Retry::Later | Retry::CatchUp => Some(spread % 2_000),
+    };
+    encode(
+        &ServerFrame::Bye(Bye {
+            reason,
+            reconnect_after_ms,
+        }),
+        encoding,
+    )
+}
+
+/// The WebSocket's own close code (RFC 6455, section 7.4; those from 4000 on are ours: 4000 and the HTTP
+/// status).
+fn close_code(reason: Code) -> u16 {
+    match reason {
+        Code::Draining => 1012,
+        Code::SlowConsumer | Code::Busy => 1013,
+        Code::FrameTooLarge => 1009,
+        Code::Internal => 1011,
+        reason => 4_000 + Problem::new(reason).status,
+    }
+}
+
+/// What is told about a frame that cannot be read.
+fn unreadable(error: DecodeError) -> Problem {
+    let code = if error.unknown_frame {
+        Code::UnknownFrame
+    } else {
+        Code::MalformedFrame
+    };
+    Problem::new(code).detail(error.message)
+}
+
+fn wrong_type(encoding: Encoding) -> Problem {
+    Problem::new(Code::MalformedFrame).detail(match encoding {
+        Encoding::Json => "frames of tidings.v1.json are text messages",
+        Encoding::Cbor => "frames of tidings.v1.cbor are binary messages",
+    })
+}
+
+/// Frames that could not be read in this minute.
+#[derive(Default)]
+struct BadFrames {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl BadFrames {
+    fn one_more(&mut self, now: Instant) -> u32 {
+        match self.since {
+            Some(since) if now.duration_since(since) < Duration::from_secs(60) => {}
+            _ => {
+                self.since = Some(now);
+                self.count = 0;
+            }
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
