@@ -3,7 +3,9 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+pub mod gateway;
 pub mod hub;
 pub mod metrics;
+pub mod presence;
 pub mod session;
 pub mod users;

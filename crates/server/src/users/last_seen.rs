@@ -153,7 +153,7 @@ impl Users {
         self.write_last_seen(0).await;
     }
 
-    async fn write_last_seen(self: &Arc<Self>, wait_ms: u64) {
+    pub(super) async fn write_last_seen(self: &Arc<Self>, wait_ms: u64) {
         let due = self.last_seen.due(self.clock.now(), wait_ms);
         stream::iter(due)
             .for_each_concurrent(WRITES, |(key, at)| async move {

@@ -1,0 +1,136 @@
+//! Until when each user is online: plain state without locks or clocks.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tidings_core::{Time, UserId};
+
+/// Everybody with a session, and those who lost theirs a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    people: HashMap<UserId, Person>,
+    /// When to look at whom. A heartbeat does not move an entry: who is found to be online still is looked
+    /// at later again, so a heartbeat costs the same however many are online.
+    looks: BTreeSet<(Time, UserId)>,
+}
+
+#[derive(Debug, Default)]
+struct Person {
+    sessions: Vec<Alive>,
+    /// Online until then though no session is.
+    grace_ends: Time,
+    /// As it was last told.
+    online: bool,
+    /// Where it stands in `looks`.
+    look: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Alive {
+    session: u64,
+    /// How long a heartbeat lasts.
+    lasts_ms: u64,
+    /// Without another one the session is alive until then.
+    until: Time,
+}
+
+impl Person {
+    fn until(&self) -> Time {
+        let sessions = self.sessions.iter().map(|alive| alive.until).max();
+        sessions.unwrap_or_default().max(self.grace_ends)
+    }
+}
+
+impl People {
+    /// A session was opened. Answers whether the user came online by it.
+    pub(super) fn opened(&mut self, user: UserId, session: u64, lasts_ms: u64, now: Time) -> bool {
+        let person = self.people.entry(user).or_default();
+        person.sessions.push(Alive {
+            session,
+            lasts_ms,
+            until: now.plus_millis(lasts_ms),
+        });
+        self.settle(user)
+    }
+
+    /// A heartbeat came. Answers whether the user came online by it.
+    pub(super) fn beat(&mut self, user: UserId, session: u64, now: Time) -> bool {
+        let Some(person) = self.people.get_mut(&user) else {
+            return false;
+        };
+        for alive in &mut person.sessions {
+            if alive.session == session {
+                alive.until = now.plus_millis(alive.lasts_ms);
+            }
+        }
+        if person.online {
+            return false;
+        }
+        self.settle(user)
+    }
+
+    /// A session ended. Its user stays online until `grace_ends`, but no longer than with the session.
+    pub(super) fn closed(&mut self, user: UserId, session: u64, grace_ends: Time) {
+        let Some(person) = self.people.get_mut(&user) else {
+            return;
+        };
+        let Some(index) = person
+            .sessions
+            .iter()
+            .position(|alive| alive.session == session)
+        else {
+            return;
+        };
+        let closed = person.sessions.swap_remove(index);
+        person.grace_ends = person.grace_ends.max(grace_ends.min(closed.until));
+        if person.online {
+            self.settle(user);
+        } else if person.sessions.is_empty() {
+            self.people.remove(&user);
+        }
+    }
+
+    /// Whether a user is online.
+    pub(super) fn is_online(&self, user: UserId, now: Time) -> bool {
+        self.people
+            .get(&user)
+            .is_some_and(|person| person.until() > now)
+    }
+
+    /// Adds those who went offline to `changed`.
+    pub(super) fn expire(&mut self, now: Time, changed: &mut HashSet<UserId>) {
+        while let Some(&(look, user)) = self.looks.first()
+            && look <= now
+        {
+            self.looks.pop_first();
+            let Some(person) = self.people.get_mut(&user) else {
+                continue;
+            };
+            person.look = None;
+            if person.until() > now {
+                self.settle(user);
+                continue;
+            }
+            person.online = false;
+            changed.insert(user);
+            if person.sessions.is_empty() {
+                self.people.remove(&user);
+            }
+        }
+    }
+
+    /// Somebody is online: notes when to look again. Answers whether that is news.
+    fn settle(&mut self, user: UserId) -> bool {
+        let Some(person) = self.people.get_mut(&user) else {
+            return false;
+        };
+        let until = person.until();
+        if person.look.is_none_or(|look| until < look) {
+            if let Some(look) = person.look {
+                self.looks.remove(&(look, user));
+            }
+            self.looks.insert((until, user));
+            person.look = Some(until);
+        }
+        !std::mem::replace(&mut person.online, true)
+    }
+}
