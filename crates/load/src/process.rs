@@ -1,0 +1,117 @@
+//! What the system knows of a process: CPU time and resident memory, from `/proc`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// A process that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(u32);
+
+impl Process {
+    /// The process with this id.
+    #[must_use]
+    pub fn new(pid: u32) -> Process {
+        Process(pid)
+    }
+
+    /// The generator itself.
+    #[must_use]
+    pub fn own() -> Process {
+        Process(std::process::id())
+    }
+
+    /// CPU time of all its threads so far, in user and kernel.
+    #[must_use]
+    pub fn cpu(self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        parse_cpu(&stat, rustix::param::clock_ticks_per_second())
+    }
+
+    /// Resident memory in bytes, to the page.
+    #[must_use]
+    pub fn resident_bytes(self) -> Option<u64> {
+        // `smaps_rollup` counts pages; the figure in `status` may lag behind by megabytes.
+        let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.0)).ok();
+        read("smaps_rollup")
+            .and_then(|text| parse_kb(&text, "Rss:"))
+            .or_else(|| read("status").and_then(|text| parse_kb(&text, "VmRSS:")))
+    }
+}
+
+/// Raises this process's limit of open files as far as it may; children inherit it.
+pub fn raise_open_files_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it fails, opening sockets will say so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// How many files this process may open.
+#[must_use]
+pub fn open_files_max() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Bytes on disk of everything in a directory.
+#[must_use]
+pub fn disk_bytes(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+            // Allocated blocks of 512 bytes (stat(2)), not the length: files may have been sized ahead.
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Fields 14 and 15 of `/proc/PID/stat` (proc(5)); the name in field 2 may hold anything.
+fn parse_cpu(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    let seconds = (user + system) as f64 / ticks_per_second.max(1) as f64;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn parse_kb(text: &str, label: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read() {
+        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 5 0 1 2 3";
+        assert_eq!(parse_cpu(stat, 100), Some(Duration::from_secs(2)));
+        assert_eq!(parse_cpu("nonsense", 100), None);
+        assert_eq!(
+            parse_kb("Rss:                1234 kB\nPss: 1 kB\n", "Rss:"),
+            Some(1234 * 1024)
+        );
+    }
+
+    #[test]
+    fn this_process_can_be_looked_at() {
+        assert!(Process::own().cpu().is_some());
+        assert!(
+            Process::own()
+                .resident_bytes()
+                .is_some_and(|bytes| bytes > 100_000)
+        );
+    }
+}

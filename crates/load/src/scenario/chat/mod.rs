@@ -1,0 +1,423 @@
+//! `chat`: pairs of people who write to each other. Each session sends to its partner and acknowledges what
+//! the partner sent, at once and for all that came together, as a client does that has the conversation on
+//! the screen.
+
+mod sums;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use tidings_core::id::direct_id;
+use tidings_core::{ConversationId, UserId};
+use tidings_protocol::send::{Position, Sent};
+use tidings_protocol::{ServerFrame, mark, problem, sync};
+
+use self::sums::Sums;
+use super::{SETTLE_WITHIN, Window, marks_notice};
+use crate::Error;
+use crate::accounts::{Account, sign_up};
+use crate::args::{Acknowledge, ChatArgs, Common, Mode, Until, duration};
+use crate::arrivals::Arrivals;
+use crate::crew::{self, Part, Schedule, split};
+use crate::engine::{Scenario, Step, refusal};
+use crate::latency::Latency;
+use crate::letter::Letter;
+use crate::outbox::{Destination, Outbox, Refused};
+use crate::report::Report;
+use crate::server::Server;
+use crate::session::Sessions;
+
+/// Plays the scenario.
+///
+/// # Errors
+/// When it could not be played.
+pub fn run(common: &Common, args: &ChatArgs, server: &Server) -> Result<Report, Error> {
+    let pairs = args.pair_count();
+    let accounts = sign_up(server.address(), 2 * pairs)?;
+    let ranges = split(pairs, common.threads);
+    let threads = ranges.len();
+    let parts = ranges.into_iter().map(|range| {
+        let part = accounts.get(2 * range.start..2 * range.end);
+        let accounts = part.unwrap_or_default().to_vec();
+        let scenario = Chat::new(args, &accounts, 2 * range.start, threads);
+        Part { accounts, scenario }
+    });
+    let warm_up = duration(args.warm_up_seconds);
+    let schedule = Schedule {
+        opens_first: true,
+        window: Some((warm_up, warm_up + duration(args.seconds))),
+        heartbeat_ms: None,
+    };
+    let disk_before = server.data_bytes();
+    let mut played = crew::play(common, server, parts.collect(), schedule)?;
+    let mut sums = Sums::default();
+    for scenario in std::mem::take(&mut played.scenarios) {
+        sums.add(scenario);
+    }
+
+    Ok(sums.report(common, args, &played, disk_before.zip(server.data_bytes())))
+}
+
+/// The pairs of one thread: sessions 2n and 2n + 1 are partners.
+#[derive(Debug)]
+struct Chat {
+    plan: Plan,
+    peers: Vec<Peer>,
+    /// Mode `open`: the next appointed time, and whose turn it is.
+    next: Instant,
+    turn: usize,
+    retries: VecDeque<(Instant, usize)>,
+    /// Messages without their last tick.
+    open_ends: u64,
+    sums: Sums,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    beginning: Instant,
+    window: Window,
+    warm_up: Duration,
+    length: Duration,
+    mode: Mode,
+    interval: Duration,
+    pipeline: u32,
+    until: Until,
+    acknowledge: Acknowledge,
+}
+
+#[derive(Debug)]
+struct Peer {
+    partner: UserId,
+    conversation: ConversationId,
+    outbox: Outbox,
+    number_next: u32,
+    /// Numbers that were given up, so that their absence is no loss.
+    given_up: BTreeSet<u32>,
+    /// What waits for a tick: seq and when its clock started.
+    for_delivered: VecDeque<(u64, Instant)>,
+    for_read: VecDeque<(u64, Instant)>,
+    /// How far the partner is, as we were told.
+    delivered: u64,
+    shown: u64,
+    seen: Option<Position>,
+    received: u64,
+    acknowledged: u64,
+    arrivals: Arrivals,
+}
+
+impl Chat {
+    fn new(args: &ChatArgs, accounts: &[Account], first: usize, threads: usize) -> Chat {
+        let now = Instant::now();
+        let peer = |(index, account): (usize, &Account)| {
+            let partner = accounts
+                .get(index ^ 1)
+                .map_or(account.user, |other| other.user);
+            Peer {
+                partner,
+                conversation: direct_id(account.user, partner),
+                outbox: Outbox::new((first + index) as u32, args.text_bytes),
+                number_next: 0,
+                given_up: BTreeSet::new(),
+                for_delivered: VecDeque::new(),
+                for_read: VecDeque::new(),
+                delivered: 0,
+                shown: 0,
+                seen: None,
+                received: 0,
+                acknowledged: 0,
+                arrivals: Arrivals::default(),
+            }
+        };
+        Chat {
+            plan: Plan {
+                beginning: now,
+                window: Window { from: now, to: now },
+                warm_up: duration(args.warm_up_seconds),
+                length: duration(args.seconds),
+                mode: args.mode,
+                interval: duration(threads as f64 / args.rate),
+                pipeline: args.pipeline,
+                until: match (args.until, args.acknowledge) {
+                    (_, Acknowledge::Nothing) => Until::Sent,
+                    (Until::Read, Acknowledge::Delivered) => Until::Delivered,
+                    (until, _) => until,
+                },
+                acknowledge: args.acknowledge,
+            },
+            peers: accounts.iter().enumerate().map(peer).collect(),
+            next: now,
+            turn: 0,
+            retries: VecDeque::new(),
+            open_ends: 0,
+            sums: Sums::default(),
+        }
+    }
+
+    /// Session `index` writes to its partner; the message's clock started at `started`.
+    fn write(&mut self, index: usize, started: Instant, sessions: &mut Sessions) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let letter = Letter::new(peer.number_next, started, self.plan.beginning);
+        let destination = match peer.seen {
+            Some(_) => Destination::Conversation(peer.conversation),
+            None => Destination::User(peer.partner),
+        };
+        let frame = peer.outbox.send(destination, letter, started, peer.seen);
+        peer.number_next += 1;
+        sessions.send(index, &frame);
+    }
+
+    /// Mode `closed`: a message has come to its end, the next one may go.
+    fn next_of(&mut self, now: Instant, index: usize, sessions: &mut Sessions) {
+        if self.plan.mode == Mode::Closed && now < self.plan.window.to {
+            self.write(index, now, sessions);
+        }
+    }
+
+    fn handle_sent(&mut self, now: Instant, index: usize, sent: &Sent, sessions: &mut Sessions) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(flight) = peer.outbox.sent(sent) else {
+            return;
+        };
+        peer.seen = peer.seen.max_by_seq(Position {
+            generation: sent.generation,
+            seq: sent.seq,
+        });
+        self.sums.accepted += 1;
+        self.sums.accepted_in_window += u64::from(self.plan.window.holds(now));
+        if self.plan.window.holds(flight.started) {
+            let took = now.saturating_duration_since(flight.started);
+            self.sums.to_sent.record(took);
+        }
+        if self.plan.acknowledge != Acknowledge::Nothing {
+            self.open_ends += 1;
+            peer.for_delivered.push_back((sent.seq, flight.started));
+            if self.plan.acknowledge == Acknowledge::Read {
+                self.open_ends += 1;
+                peer.for_read.push_back((sent.seq, flight.started));
+            }
+        }
+        if self.plan.until == Until::Sent {
+            self.next_of(now, index, sessions);
+        }
+        // The partner may have been quicker than the answer.
+        self.take_ticks(now, index, sessions);
+    }
+
+    fn take_ticks(&mut self, now: Instant, index: usize, sessions: &mut Sessions) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let window = self.plan.window;
+        let pass = |queue: &mut VecDeque<(u64, Instant)>, mark: u64, latency: &mut Latency| {
+            let mut passed = 0;
+            while let Some((_, started)) = queue.pop_front_if(|(seq, _)| *seq <= mark) {
+                passed += 1;
+                if window.holds(started) {
+                    latency.record(now.saturating_duration_since(started));
+                }
+            }
+            passed
+        };
+        let delivered = pass(
+            &mut peer.for_delivered,
+            peer.delivered,
+            &mut self.sums.to_delivered,
+        );
+        let read = pass(&mut peer.for_read, peer.shown, &mut self.sums.to_read);
+        self.open_ends = self.open_ends.saturating_sub(delivered + read);
+        let ended = match self.plan.until {
+            Until::Sent => 0,
+            Until::Delivered => delivered,
+            Until::Read => read,
+        };
+        for _ in 0..ended {
+            self.next_of(now, index, sessions);
+        }
+    }
+
+    fn handle_entries(&mut self, now: Instant, index: usize, entries: &sync::Entries) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if entries.conversation != peer.conversation {
+            return;
+        }
+        peer.received = peer.received.max(entries.to);
+        if let Some(seen) = &mut peer.seen {
+            seen.seq = seen.seq.max(entries.to);
+        }
+        for entry in entries
+            .entries
+            .iter()
+            .filter(|entry| entry.author == peer.partner)
+        {
+            let text = entry.content.as_ref().map(|content| content.text.as_str());
+            if let Some(letter) = text.and_then(Letter::parse)
+                && peer.arrivals.arrive(letter.number)
+            {
+                let started = self.plan.beginning + letter.started;
+                if self.plan.window.holds(started) {
+                    let took = now.saturating_duration_since(started);
+                    self.sums.to_arrival.record(took);
+                }
+            }
+        }
+    }
+
+    fn handle_marks(
+        &mut self,
+        now: Instant,
+        index: usize,
+        marks: &mark::Marks,
+        sessions: &mut Sessions,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if marks.conversation != peer.conversation {
+            return;
+        }
+        for step in marks.marks.iter().filter(|step| step.user == peer.partner) {
+            peer.delivered = peer.delivered.max(step.delivered.unwrap_or(0));
+            peer.shown = peer.shown.max(step.shown.unwrap_or(0));
+        }
+        self.take_ticks(now, index, sessions);
+    }
+
+    fn handle_error(
+        &mut self,
+        now: Instant,
+        index: usize,
+        error: &problem::ErrorFrame,
+        sessions: &mut Sessions,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let refusals = &mut self.sums.refusals;
+        refusals
+            .first
+            .get_or_insert_with(|| refusal(&error.problem));
+        match peer.outbox.refused(now, error.id, &error.problem) {
+            Refused::Until(at) => {
+                refusals.for_now += 1;
+                self.retries.push_back((at, index));
+            }
+            Refused::ForGood(flight) => {
+                refusals.for_good += 1;
+                peer.given_up.insert(flight.letter.number);
+                self.next_of(now, index, sessions);
+            }
+            Refused::NotMine => refusals.for_good += 1,
+        }
+    }
+
+    /// Whether everything that was sent has all that belongs to it.
+    fn is_settled(&self) -> bool {
+        let arrived: u64 = self.peers.iter().map(|peer| peer.arrivals.count()).sum();
+        self.open_ends == 0
+            && arrived >= self.sums.accepted
+            && self.peers.iter().all(|peer| peer.outbox.is_empty())
+    }
+}
+
+impl Scenario for Chat {
+    fn begin(&mut self, start: Instant, sessions: &mut Sessions) {
+        let from = start + self.plan.warm_up;
+        self.plan.beginning = start;
+        self.plan.window = Window {
+            from,
+            to: from + self.plan.length,
+        };
+        self.next = start;
+        if self.plan.mode == Mode::Closed {
+            for index in 0..self.peers.len() {
+                for _ in 0..self.plan.pipeline {
+                    self.write(index, Instant::now(), sessions);
+                }
+            }
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        index: usize,
+        frame: ServerFrame,
+        sessions: &mut Sessions,
+    ) {
+        match frame {
+            ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
+            ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries),
+            ServerFrame::Marks(marks) => self.handle_marks(now, index, &marks, sessions),
+            ServerFrame::Error(error) => self.handle_error(now, index, &error, sessions),
+            _ => {}
+        }
+    }
+
+    fn handle_pause(&mut self, _: Instant, index: usize, sessions: &mut Sessions) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if self.plan.acknowledge != Acknowledge::Nothing && peer.received > peer.acknowledged {
+            peer.acknowledged = peer.received;
+            let mark = [(peer.conversation, peer.received)];
+            sessions.send(index, &marks_notice(mark, self.plan.acknowledge));
+        }
+    }
+
+    fn poll(&mut self, now: Instant, sessions: &mut Sessions) -> Step {
+        while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
+            let frames = self.peers.get_mut(index).map(|peer| peer.outbox.again());
+            for frame in frames.into_iter().flatten() {
+                sessions.send(index, &frame);
+            }
+        }
+        let end = self.plan.window.to;
+        if self.plan.mode == Mode::Open {
+            while self.next <= now && self.next < end {
+                let index = self.turn;
+                self.turn = (self.turn + 1) % self.peers.len().max(1);
+                if self.plan.window.holds(self.next) {
+                    let lag = Instant::now().saturating_duration_since(self.next);
+                    self.sums.lag.record(lag);
+                }
+                self.write(index, self.next, sessions);
+                self.next += self.plan.interval;
+            }
+        }
+        if now >= end {
+            if now >= end + SETTLE_WITHIN || self.is_settled() {
+                return Step::Done;
+            }
+            return Step::WaitUntil(now + Duration::from_millis(10));
+        }
+        let wake = match self.plan.mode {
+            Mode::Open => self.next.min(end),
+            Mode::Closed => end,
+        };
+        Step::WaitUntil(match self.retries.front() {
+            Some((at, _)) => wake.min(*at),
+            None => wake,
+        })
+    }
+}
+
+trait Furthest {
+    fn max_by_seq(self, other: Position) -> Self;
+}
+
+impl Furthest for Option<Position> {
+    fn max_by_seq(self, other: Position) -> Self {
+        match self {
+            Some(seen) if seen.seq >= other.seq => Some(seen),
+            _ => Some(other),
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! `fanout`: a group whose members are all online; some write, all receive. Members acknowledge a little
+//! later, for all that came meanwhile.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tidings_core::{ClientId, ConversationId, Time, UserId};
+use tidings_protocol::send::{Action, CreateAction, Position, Send, Sent};
+use tidings_protocol::{ClientFrame, ServerFrame, sync};
+
+use super::{Refusals, SETTLE_WITHIN, Window, marks_notice};
+use crate::Error;
+use crate::accounts::{Account, sign_up};
+use crate::args::{Acknowledge, Common, FanoutArgs, duration};
+use crate::arrivals::{Arrivals, Faults};
+use crate::crew::{self, Part, Schedule, split};
+use crate::engine::{FIRST_REQUEST_ID, Scenario, Step, refusal};
+use crate::latency::Latency;
+use crate::letter::Letter;
+use crate::outbox::{Destination, Outbox, Refused};
+use crate::report::Report;
+use crate::server::Server;
+use crate::session::Sessions;
+
+/// Plays the scenario.
+///
+/// # Errors
+/// When it could not be played.
+pub fn run(common: &Common, args: &FanoutArgs, server: &Server) -> Result<Report, Error> {
+    let accounts = sign_up(server.address(), args.members as usize)?;
+    let group = create_group(common, server, &accounts)?;
+    let writers = (args.senders as usize).min(accounts.len());
+    // Spread over all members, and so over all threads.
+    let places: Vec<usize> = (0..writers)
+        .map(|number| number * accounts.len() / writers)
+        .collect();
+    let authors: HashMap<UserId, usize> = places
+        .iter()
+        .filter_map(|&place| accounts.get(place))
+        .enumerate()
+        .map(|(number, account)| (account.user, number))
+        .collect();
+    let ranges = split(accounts.len(), common.threads);
+    let shared = Shared {
+        threads: ranges.len(),
+        threads_done: AtomicUsize::new(0),
+        accepted: AtomicU64::new(0),
+    };
+    let part = |range: std::ops::Range<usize>| Part {
+        scenario: Fanout::new(args, group, &accounts, range.clone(), &authors, &shared),
+        accounts: accounts
+            .get(range)
+            .map(<[Account]>::to_vec)
+            .unwrap_or_default(),
+    };
+    let warm_up = duration(args.warm_up_seconds);
+    let schedule = Schedule {
+        opens_first: true,
+        window: Some((warm_up, warm_up + duration(args.seconds))),
+        heartbeat_ms: None,
+    };
+    let parts = ranges.into_iter().map(part).collect();
+    let played = crew::play(common, server, parts, schedule)?;
+    let sums = Sums::of(&played.scenarios, writers);
+
+    let mut report = Report::new("fanout");
+    let per_s = |count: u64| count as f64 / played.cost.seconds.max(1e-9);
+    report.put("encoding", format!("{:?}", common.encoding).to_lowercase());
+    report.put("members", args.members);
+    report.put("senders", writers);
+    report.put("pipeline", args.pipeline);
+    report.put("text_bytes", args.text_bytes);
+    report.put("seconds", played.cost.seconds);
+    report.put("messages", sums.accepted_in_window);
+    report.put("messages_per_s", per_s(sums.accepted_in_window));
+    report.put("deliveries", sums.arrived_in_window);
+    report.put("deliveries_per_s", per_s(sums.arrived_in_window));
+    sums.to_sent.report("send_to_sent", &mut report);
+    sums.to_arrival.report("send_to_arrival", &mut report);
+    report.put_fault("lost", sums.faults.lost);
+    report.put_fault("doubled", sums.faults.doubled);
+    report.put_fault("reordered", sums.faults.reordered);
+    report.put_fault("unanswered", sums.unanswered);
+    sums.refusals.report(&mut report);
+    played.report_closed(&mut report);
+    played
+        .cost
+        .report("delivery", sums.arrived_in_window, &mut report);
+    Ok(report)
+}
+
+/// The first account makes a group of all.
+fn create_group(
+    common: &Common,
+    server: &Server,
+    accounts: &[Account],
+) -> Result<ConversationId, Error> {
+    let (owner, others) = accounts
+        .split_first()
+        .ok_or_else(|| Error::Arguments("a group needs members".to_owned()))?;
+    let wish = ClientFrame::Send(Send {
+        id: FIRST_REQUEST_ID,
+        conversation: None,
+        to: None,
+        client_id: ClientId::new(Time(0), [1; 10]),
+        after: None,
+        if_epoch: None,
+        action: Action::Create(CreateAction {
+            users: others.iter().map(|account| account.user).collect(),
+            ..CreateAction::default()
+        }),
+    });
+    let part = Part {
+        accounts: vec![owner.clone()],
+        scenario: Ask { wish, answer: None },
+    };
+    let schedule = Schedule {
+        opens_first: true,
+        window: None,
+        heartbeat_ms: None,
+    };
+    let played = crew::play(common, server, vec![part], schedule)?;
+    match played
+        .scenarios
+        .into_iter()
+        .next()
+        .and_then(|ask| ask.answer)
+    {
+        Some(ServerFrame::Sent(sent)) => Ok(sent.conversation),
+        Some(ServerFrame::Error(error)) => Err(Error::Server(format!(
+            "the group was refused: {}",
+            refusal(&error.problem)
+        ))),
+        _ => Err(Error::Server("the group was not made".to_owned())),
+    }
+}
+
+/// Asks once and waits for the answer.
+struct Ask {
+    wish: ClientFrame,
+    answer: Option<ServerFrame>,
+}
+
+impl Scenario for Ask {
+    fn begin(&mut self, _: Instant, sessions: &mut Sessions) {
+        sessions.send(0, &self.wish);
+    }
+
+    fn handle_frame(&mut self, _: Instant, _: usize, frame: ServerFrame, _: &mut Sessions) {
+        if let ServerFrame::Sent(_) | ServerFrame::Error(_) = frame {
+            self.answer.get_or_insert(frame);
+        }
+    }
+
+    fn poll(&mut self, now: Instant, _: &mut Sessions) -> Step {
+        match self.answer {
+            Some(_) => Step::Done,
+            None => Step::WaitUntil(now + SETTLE_WITHIN),
+        }
+    }
+}
+
+/// What the threads tell each other at the end.
+#[derive(Debug)]
+struct Shared {
+    threads: usize,
+    /// Threads whose messages are all answered.
+    threads_done: AtomicUsize,
+    /// Messages of these threads.
+    accepted: AtomicU64,
+}
+
+/// The members of one thread.
+#[derive(Debug)]
+struct Fanout<'a> {
+    group: ConversationId,
+    members: Vec<Member>,
+    authors: &'a HashMap<UserId, usize>,
+    shared: &'a Shared,
+    is_done: bool,
+    beginning: Instant,
+    window: Window,
+    warm_up: Duration,
+    length: Duration,
+    pipeline: u32,
+    acknowledge: Acknowledge,
+    acknowledge_after: Duration,
+    marks_due: VecDeque<(Instant, usize)>,
+    retries: VecDeque<(Instant, usize)>,
+    arrived: u64,
+    accepted: u64,
+    accepted_in_window: u64,
+    arrived_in_window: u64,
+    to_sent: Latency,
+    to_arrival: Latency,
+    refusals: Refusals,
+}
+
+#[derive(Debug)]
+struct Member {
+    arrivals: Vec<Arrivals>,
+    received: u64,
+    is_marking: bool,
+    writer: Option<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    number: usize,
+    outbox: Outbox,
+    number_next: u32,
+    accepted: u64,
+    given_up: BTreeSet<u32>,
+    seen: Option<Position>,
+}
+
+impl<'a> Fanout<'a> {
+    fn new(
+        args: &FanoutArgs,
+        group: ConversationId,
+        accounts: &[Account],
+        range: std::ops::Range<usize>,
+        authors: &'a HashMap<UserId, usize>,
+        shared: &'a Shared,
+    ) -> Fanout<'a> {
+        let now = Instant::now();
+        let writer = |account: &Account| {
+            let &number = authors.get(&account.user)?;
+            Some(Writer {
+                number,
+                outbox: Outbox::new(number as u32, args.text_bytes),
+                number_next: 0,
+                accepted: 0,
+                given_up: BTreeSet::new(),
+                seen: None,
+            })
+        };
+        let member = |account: &Account| Member {
+            arrivals: vec![Arrivals::default(); authors.len()],
+            received: 0,
+            is_marking: false,
+            writer: writer(account),
+        };
+        let accounts = accounts.get(range).unwrap_or_default();
+        Fanout {
+            group,
+            members: accounts.iter().map(member).collect(),
+            authors,
+            shared,
+            is_done: false,
+            beginning: now,
+            window: Window { from: now, to: now },
+            warm_up: duration(args.warm_up_seconds),
+            length: duration(args.seconds),
+            pipeline: args.pipeline,
+            acknowledge: args.acknowledge,
+            acknowledge_after: Duration::from_millis(args.acknowledge_after_ms),
+            marks_due: VecDeque::new(),
+            retries: VecDeque::new(),
+            arrived: 0,
+            accepted: 0,
+            accepted_in_window: 0,
+            arrived_in_window: 0,
+            to_sent: Latency::default(),
+            to_arrival: Latency::default(),
+            refusals: Refusals::default(),
+        }
+    }
+
+    fn writer(&mut self, index: usize) -> Option<&mut Writer> {
+        self.members.get_mut(index)?.writer.as_mut()
+    }
+
+    fn write(&mut self, index: usize, now: Instant, sessions: &mut Sessions) {
+        let (group, beginning) = (self.group, self.beginning);
+        if let Some(writer) = self.writer(index) {
+            let letter = Letter::new(writer.number_next, now, beginning);
+            let destination = Destination::Conversation(group);
+            let frame = writer.outbox.send(destination, letter, now, writer.seen);
+            writer.number_next += 1;
+            sessions.send(index, &frame);
+        }
+    }
+
+    fn next_of(&mut self, now: Instant, index: usize, sessions: &mut Sessions) {
+        if now < self.window.to {
+            self.write(index, now, sessions);
+        }
+    }
+
+    fn handle_sent(&mut self, now: Instant, index: usize, sent: &Sent, sessions: &mut Sessions) {
+        let Some(writer) = self.writer(index) else {
+            return;
+        };
+        let Some(flight) = writer.outbox.sent(sent) else {
+            return;
+        };
+        writer.accepted += 1;
+        writer.seen = Some(Position {
+            generation: sent.generation,
+            seq: sent.seq,
+        });
+        self.accepted += 1;
+        self.accepted_in_window += u64::from(self.window.holds(now));
+        if self.window.holds(flight.started) {
+            self.to_sent
+                .record(now.saturating_duration_since(flight.started));
+        }
+        self.next_of(now, index, sessions);
+    }
+
+    fn handle_entries(&mut self, now: Instant, index: usize, entries: &sync::Entries) {
+        let Some(member) = self.members.get_mut(index) else {
+            return;
+        };
+        if entries.conversation != self.group {
+            return;
+        }
+        member.received = member.received.max(entries.to);
+        if self.acknowledge != Acknowledge::Nothing && !member.is_marking {
+            member.is_marking = true;
+            self.marks_due
+                .push_back((now + self.acknowledge_after, index));
+        }
+        let own = member.writer.as_ref().map(|writer| writer.number);
+        for entry in &entries.entries {
+            let text = entry.content.as_ref().map(|content| content.text.as_str());
+            let (Some(letter), Some(&author)) = (
+                text.and_then(Letter::parse),
+                self.authors.get(&entry.author),
+            ) else {
+                continue;
+            };
+            let Some(arrivals) = member
+                .arrivals
+                .get_mut(author)
+                .filter(|_| Some(author) != own)
+            else {
+                continue;
+            };
+            if arrivals.arrive(letter.number) {
+                self.arrived += 1;
+                self.arrived_in_window += u64::from(self.window.holds(now));
+                let started = self.beginning + letter.started;
+                if self.window.holds(started) {
+                    self.to_arrival
+                        .record(now.saturating_duration_since(started));
+                }
+            }
+        }
+    }
+
+    fn send_marks(&mut self, now: Instant, sessions: &mut Sessions) {
+        while let Some((_, index)) = self.marks_due.pop_front_if(|(at, _)| *at <= now) {
+            if let Some(member) = self.members.get_mut(index) {
+                member.is_marking = false;
+                let mark = [(self.group, member.received)];
+                sessions.send(index, &marks_notice(mark, self.acknowledge));
+            }
+        }
+    }
+
+    /// Whether all threads' messages are answered and have arrived at all members of this one.
+    fn is_settled(&mut self) -> bool {
+        let mut writers = self
+            .members
+            .iter()
+            .filter_map(|member| member.writer.as_ref());
+        if !self.is_done && writers.all(|writer| writer.outbox.is_empty()) {
+            self.is_done = true;
+            self.shared
+                .accepted
+                .fetch_add(self.accepted, Ordering::Relaxed);
+            self.shared.threads_done.fetch_add(1, Ordering::Release);
+        }
+        if self.shared.threads_done.load(Ordering::Acquire) < self.shared.threads {
+            return false;
+        }
+        // Nobody is sent what they wrote themselves.
+        let all = self.shared.accepted.load(Ordering::Relaxed) * self.members.len() as u64;
+        self.arrived >= all - self.accepted.min(all)
+    }
+}
+
+impl Scenario for Fanout<'_> {
+    fn begin(&mut self, start: Instant, sessions: &mut Sessions) {
+        self.beginning = start;
+        self.window.from = start + self.warm_up;
+        self.window.to = self.window.from + self.length;
+        for index in 0..self.members.len() {
+            for _ in 0..self.pipeline {
+                self.write(index, Instant::now(), sessions);
+            }
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        index: usize,
+        frame: ServerFrame,
+        sessions: &mut Sessions,
+    ) {
+        match frame {
+            ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
+            ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries),
+            ServerFrame::Error(error) => {
+                self.refusals
+                    .first
+                    .get_or_insert_with(|| refusal(&error.problem));
+                let Some(writer) = self.writer(index) else {
+                    self.refusals.for_good += 1;
+                    return;
+                };
+                match writer.outbox.refused(now, error.id, &error.problem) {
+                    Refused::Until(at) => {
+                        self.refusals.for_now += 1;
+                        self.retries.push_back((at, index));
+                    }
+                    Refused::ForGood(flight) => {
+                        writer.given_up.insert(flight.letter.number);
+                        self.refusals.for_good += 1;
+                        self.next_of(now, index, sessions);
+                    }
+                    Refused::NotMine => self.refusals.for_good += 1,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn poll(&mut self, now: Instant, sessions: &mut Sessions) -> Step {
+        self.send_marks(now, sessions);
+        while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
+            let frames = self.writer(index).map(|writer| writer.outbox.again());
+            for frame in frames.into_iter().flatten() {
+                sessions.send(index, &frame);
+            }
+        }
+        let end = self.window.to;
+        if now >= end {
+            if self.is_settled() || now >= end + SETTLE_WITHIN {
+                return Step::Done;
+            }
+            return Step::WaitUntil(now + Duration::from_millis(10));
+        }
+        let dues = [self.marks_due.front(), self.retries.front()];
+        let wake = dues.into_iter().flatten().map(|(at, _)| *at).min();
+        Step::WaitUntil(wake.map_or(end, |at| at.min(end)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    accepted_in_window: u64,
+    arrived_in_window: u64,
+    to_sent: Latency,
+    to_arrival: Latency,
+    refusals: Refusals,
+    faults: Faults,
+    unanswered: u64,
+}
+
+impl Sums {
+    fn of(scenarios: &[Fanout<'_>], writers: usize) -> Sums {
+        let mut sums = Sums::default();
+        // By writer: how many it sent, and which of them were never acknowledged.
+        let mut sent = vec![(0, BTreeSet::new()); writers];
+        let members = || scenarios.iter().flat_map(|fanout| &fanout.members);
+        for writer in members().filter_map(|member| member.writer.as_ref()) {
+            let mut unacknowledged = writer.given_up.clone();
+            unacknowledged.extend(writer.outbox.flights().map(|flight| flight.letter.number));
+            sums.unanswered += writer.outbox.len() as u64;
+            if let Some(slot) = sent.get_mut(writer.number) {
+                *slot = (writer.number_next, unacknowledged);
+            }
+        }
+        for member in members() {
+            let own = member.writer.as_ref().map(|writer| writer.number);
+            for (author, arrivals) in member.arrivals.iter().enumerate() {
+                if let Some((count, unacknowledged)) = sent.get(author)
+                    && Some(author) != own
+                {
+                    sums.faults.add(arrivals.faults(*count, unacknowledged));
+                }
+            }
+        }
+        for fanout in scenarios {
+            sums.accepted_in_window += fanout.accepted_in_window;
+            sums.arrived_in_window += fanout.arrived_in_window;
+            sums.to_sent.add(&fanout.to_sent);
+            sums.to_arrival.add(&fanout.to_arrival);
+            sums.refusals.add(fanout.refusals.clone());
+        }
+        sums
+    }
+}
