@@ -1,16 +1,32 @@
 //! The state machine: what came in, what goes out.
+//!
+//! In: [`Client`]'s `handle_…` methods and the user's wishes (`actions`). `dispatch` names who takes which
+//! frame. After each, [`Client::settle`] lets every part do what it can do now, and gathers what is to be
+//! written into one transaction.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tidings_core::{ClientId, ConversationId, Time, UserId};
+use tidings_core::log::Seq;
+use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::ServerFrame;
-use tidings_protocol::entry::{Content, Role, Settings, SettingsChange};
 use tidings_protocol::presence::Profile;
 
+use crate::clock::{Clock, Random, Tick};
 use crate::config::Config;
-use crate::output::{Output, Status};
-use crate::store::{LoadToken, Row, Snapshot, StoreToken};
-use crate::view::{ConversationDetails, ConversationView, PresenceView, TimelineView};
+use crate::conversation::Conversation;
+use crate::link::{Heart, Link};
+use crate::list;
+use crate::marks::Marks;
+use crate::outbox::Outbox;
+use crate::output::{Change, ListChange, Output, Status};
+use crate::people::People;
+use crate::requests::Requests;
+use crate::rows::{self, OutboxRow, PositionRow};
+use crate::storage::Storage;
+use crate::store::{LoadToken, Row, Snapshot, StoreToken, Table};
+use crate::sync::Inbox;
+use crate::timeline::Timeline;
+use crate::view::{ConversationDetails, ConversationView, MemberView, PresenceView, TimelineView};
 
 /// To whom a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +49,44 @@ pub enum CancelError {
 /// A client: one device of one user.
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
-    outputs: VecDeque<Output>,
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+
+    pub(crate) link: Link,
+    pub(crate) heart: Heart,
+    pub(crate) requests: Requests,
+    pub(crate) inbox: Inbox,
+    /// Conversations of which something may have to be asked for.
+    pub(crate) wanted: BTreeSet<ConversationId>,
+
+    pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
+    pub(crate) outbox: Outbox,
+    pub(crate) marks: Marks,
+    pub(crate) people: People,
+    /// When messages vanish.
+    pub(crate) expiries: BTreeSet<(Time, ConversationId, Seq)>,
+    /// Entries whose content is to leave the local store.
+    pub(crate) erasures: BTreeSet<(ConversationId, Seq)>,
+    pub(crate) erasing: bool,
+
+    pub(crate) storage: Storage,
+    pub(crate) last_load: u64,
+    /// When the rows of changed conversations are written.
+    pub(crate) store_at: Option<Tick>,
+
+    /// The conversation on the screen.
+    pub(crate) focus: Option<ConversationId>,
+    pub(crate) timelines: Vec<Timeline>,
+    pub(crate) list: Vec<ConversationView>,
+    /// Under which time each conversation stands in the list.
+    pub(crate) listed: BTreeMap<ConversationId, Time>,
+    /// Conversations whose views may have changed.
+    touched: BTreeSet<ConversationId>,
+    status: Status,
+
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) changes: VecDeque<Change>,
 }
 
 /// What happens to the client, and what it asks for.
@@ -42,228 +94,243 @@ impl Client {
     /// A client with what its local store holds. It asks to be connected at once.
     #[must_use]
     pub fn new(config: Config, snapshot: Snapshot, now: Time) -> Client {
-        let _ = (snapshot, now);
-        Client {
+        let mut client = Client {
+            random: Random(config.seed),
             config,
-            outputs: VecDeque::from([Output::Connect]),
+            clock: Clock::new(now),
+            link: Link::Stopped(None),
+            heart: Heart::new(),
+            requests: Requests::default(),
+            inbox: Inbox::default(),
+            wanted: BTreeSet::new(),
+            conversations: BTreeMap::new(),
+            outbox: Outbox::default(),
+            marks: Marks::default(),
+            people: People::default(),
+            expiries: BTreeSet::new(),
+            erasures: BTreeSet::new(),
+            erasing: false,
+            storage: Storage::default(),
+            last_load: 0,
+            store_at: None,
+            focus: None,
+            timelines: Vec::new(),
+            list: Vec::new(),
+            listed: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            status: Status::Offline,
+            outputs: VecDeque::new(),
+            changes: VecDeque::new(),
+        };
+        client.restore(snapshot);
+        client.open_link();
+        client.settle();
+        client
+    }
+
+    fn restore(&mut self, snapshot: Snapshot) {
+        let mut summaries = Vec::new();
+        let mut positions: BTreeMap<ConversationId, PositionRow> = BTreeMap::new();
+        let mut outbox: Vec<(u64, OutboxRow)> = Vec::new();
+        for (table, Row { key, value }) in snapshot.rows {
+            let id = rows::read_id(&key);
+            match table {
+                Table::Conversations => {
+                    summaries.extend(id.map(ConversationId).zip(rows::decode(&value)))
+                }
+                Table::Positions => {
+                    positions.extend(id.map(ConversationId).zip(rows::decode(&value)))
+                }
+                Table::Outbox => {
+                    let number = key.try_into().ok().map(u64::from_be_bytes);
+                    outbox.extend(number.zip(rows::decode(&value)));
+                }
+                Table::Profiles => self
+                    .people
+                    .profiles
+                    .extend(id.map(UserId).zip(rows::decode(&value))),
+                Table::Expiries => self.expiries.extend(rows::read_expiry_key(&key)),
+                Table::Entries | Table::Alterations => {}
+            }
+        }
+        for (id, row) in summaries {
+            let conversation = Conversation::from_rows(id, row, positions.remove(&id));
+            self.conversations.insert(id, conversation);
+        }
+        for (_, row) in &outbox {
+            if let Some(id) = row.conversation {
+                let conversation = self
+                    .conversations
+                    .entry(id)
+                    .or_insert_with(|| Conversation::unknown(id));
+                conversation.other = conversation.other.or(row.to);
+            }
+        }
+        self.outbox = Outbox::restore(outbox);
+        for id in self.outbox.conversations() {
+            self.forget_covered(id);
+        }
+        self.remember_raised();
+        for id in self.conversations.keys().copied().collect::<Vec<_>>() {
+            self.touch(id);
         }
     }
 
     /// The connection is open.
     pub fn handle_connected(&mut self, now: Time) {
-        let _ = now;
+        self.clock.advance(now);
+        if !matches!(self.link, Link::Stopped(_)) {
+            self.greet();
+        }
+        self.settle();
     }
 
     /// The connection is closed, or could not be opened.
     pub fn handle_disconnected(&mut self, now: Time) {
-        let _ = now;
+        self.clock.advance(now);
+        self.lose_link();
+        self.settle();
     }
 
-    /// A frame came.
+    /// A frame came over the connection that was opened last.
     pub fn handle_frame(&mut self, now: Time, frame: ServerFrame) {
-        let _ = (now, frame);
+        self.clock.advance(now);
+        if matches!(self.link, Link::Greeting | Link::Up) {
+            self.dispatch(frame);
+        }
+        self.settle();
     }
 
     /// The batch with this token, and all before it, are durable.
     pub fn handle_stored(&mut self, now: Time, token: StoreToken) {
-        let _ = (now, token);
+        self.clock.advance(now);
+        self.stored(token);
+        self.settle();
     }
 
     /// What was asked for was read: the rows of each range, in the order of the request.
     pub fn handle_loaded(&mut self, now: Time, token: LoadToken, rows: Vec<Vec<Row>>) {
-        let _ = (now, token, rows);
+        self.clock.advance(now);
+        self.loaded(token, rows);
+        self.settle();
     }
 
     /// The time of `poll_timeout` has come. Harmless if it has not.
     pub fn handle_timeout(&mut self, now: Time) {
-        let _ = now;
+        self.clock.advance(now);
+        self.settle();
     }
 
     /// What to do next. Call until `None` after everything that happens.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.refresh_views();
+        self.changes.pop_front().map(Output::Changed)
     }
 
     /// When to call `handle_timeout` at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        None
-    }
-}
-
-/// What the user wishes. Everything that changes a conversation goes through the outbox, also without a
-/// connection; the client id names it in later changes.
-impl Client {
-    /// Says something.
-    pub fn send_message(
-        &mut self,
-        now: Time,
-        to: Recipient,
-        content: Content,
-        reply_to: Option<u64>,
-    ) -> ClientId {
-        let _ = (now, to, content, reply_to, &self.config);
-        ClientId([0; 16])
-    }
-
-    /// Changes an own message.
-    pub fn edit(
-        &mut self,
-        now: Time,
-        conversation: ConversationId,
-        target: u64,
-        content: Content,
-    ) -> ClientId {
-        let _ = (now, conversation, target, content);
-        ClientId([0; 16])
+        let now = self.clock.tick();
+        let sending = if self.link.is_up() {
+            self.outbox.timeout(now)
+        } else {
+            None
+        };
+        let timeouts = [
+            self.link_timeout(),
+            sending,
+            self.marks_timeout(),
+            self.sync_timeout(),
+            self.people_timeout(),
+            self.erase_timeout(),
+            self.store_at,
+        ];
+        timeouts
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|tick| self.clock.wall_at(tick))
     }
 
-    /// Deletes a message for everyone.
-    pub fn delete(&mut self, now: Time, conversation: ConversationId, target: u64) -> ClientId {
-        let _ = (now, conversation, target);
-        ClientId([0; 16])
+    /// Who takes which frame.
+    fn dispatch(&mut self, frame: ServerFrame) {
+        match frame {
+            ServerFrame::Welcome(frame) => self.handle_welcome(&frame),
+            ServerFrame::Pong(frame) => self.handle_pong(&frame),
+            ServerFrame::Sent(frame) => self.handle_answered_send(&frame),
+            ServerFrame::Done(frame) => self.handle_done(frame.id),
+            ServerFrame::Inbox(frame) => self.handle_inbox(frame),
+            ServerFrame::Conversation(frame) => self.handle_conversation(frame),
+            ServerFrame::History(frame) => self.handle_history(frame),
+            ServerFrame::Users(frame) => self.handle_users(frame),
+            ServerFrame::Error(frame) => self.handle_error(frame),
+            ServerFrame::Entries(frame) => self.handle_entries(frame),
+            ServerFrame::Marks(frame) => self.handle_marks(&frame),
+            ServerFrame::Ticks(frame) => self.handle_ticks(&frame),
+            ServerFrame::Gone(frame) => self.leave_conversation(frame.conversation),
+            ServerFrame::Presence(frame) => self.handle_presence(&frame),
+            ServerFrame::Typing(frame) => self.handle_typing(&frame),
+            ServerFrame::Bye(frame) => self.handle_bye(&frame),
+            // Nothing here asks for these yet.
+            ServerFrame::Members(_) | ServerFrame::Receipts(_) | ServerFrame::Private(_) => {}
+        }
     }
 
-    /// Puts a reaction on a message or takes it back.
-    pub fn react(
-        &mut self,
-        now: Time,
-        conversation: ConversationId,
-        target: u64,
-        emoji: &str,
-        on: bool,
-    ) -> ClientId {
-        let _ = (now, conversation, target, emoji, on);
-        ClientId([0; 16])
+    /// Lets every part do what it can do now.
+    pub(crate) fn settle(&mut self) {
+        self.pump_link();
+        self.pump_outbox();
+        self.pump_sync();
+        self.pump_marks();
+        self.pump_people();
+        self.pump_erasing();
+        if self.store_at.is_some_and(|at| at <= self.clock.tick()) {
+            self.write_dirty();
+        }
+        self.flush_batch();
     }
 
-    /// Begins a group. Its id comes with [`crate::Change::Sent`].
-    pub fn create_group(&mut self, now: Time, users: Vec<UserId>, settings: Settings) -> ClientId {
-        let _ = (now, users, settings);
-        ClientId([0; 16])
+    /// The views of a conversation may have changed.
+    pub(crate) fn touch(&mut self, id: ConversationId) {
+        self.touched.insert(id);
     }
 
-    /// Brings people in.
-    pub fn invite(
-        &mut self,
-        now: Time,
-        conversation: ConversationId,
-        users: Vec<UserId>,
-    ) -> ClientId {
-        let _ = (now, conversation, users);
-        ClientId([0; 16])
-    }
-
-    /// Comes in by an invite link.
-    pub fn join(&mut self, now: Time, conversation: ConversationId, link: [u8; 16]) -> ClientId {
-        let _ = (now, conversation, link);
-        ClientId([0; 16])
-    }
-
-    /// Goes.
-    pub fn leave(&mut self, now: Time, conversation: ConversationId) -> ClientId {
-        let _ = (now, conversation);
-        ClientId([0; 16])
-    }
-
-    /// Makes a member go.
-    pub fn remove(&mut self, now: Time, conversation: ConversationId, user: UserId) -> ClientId {
-        let _ = (now, conversation, user);
-        ClientId([0; 16])
-    }
-
-    /// Gives a member another role.
-    pub fn set_role(
-        &mut self,
-        now: Time,
-        conversation: ConversationId,
-        user: UserId,
-        role: Role,
-    ) -> ClientId {
-        let _ = (now, conversation, user, role);
-        ClientId([0; 16])
-    }
-
-    /// Changes settings.
-    pub fn configure(
-        &mut self,
-        now: Time,
-        conversation: ConversationId,
-        change: SettingsChange,
-    ) -> ClientId {
-        let _ = (now, conversation, change);
-        ClientId([0; 16])
-    }
-
-    /// Takes a message that waits or failed out of the outbox.
-    ///
-    /// # Errors
-    /// When it was sent, or may have been.
-    pub fn cancel(&mut self, now: Time, client_id: ClientId) -> Result<(), CancelError> {
-        let _ = (now, client_id);
-        Err(CancelError::NotFound)
-    }
-
-    /// Sends a message that failed once more, as a new one. Answers its new client id.
-    pub fn resend(&mut self, now: Time, client_id: ClientId) -> Option<ClientId> {
-        let _ = (now, client_id);
-        None
-    }
-
-    /// The user has seen everything up to this entry.
-    pub fn mark_read(&mut self, now: Time, conversation: ConversationId, seq: u64) {
-        let _ = (now, conversation, seq);
-    }
-
-    /// The user is typing (call it at every key), or has stopped.
-    pub fn typing(&mut self, now: Time, conversation: ConversationId, on: bool) {
-        let _ = (now, conversation, on);
-    }
-
-    /// Opens the timeline of a conversation at its newest items and has it on the screen: its typing and
-    /// ticks are told.
-    pub fn open(&mut self, now: Time, conversation: ConversationId) {
-        let _ = (now, conversation);
-    }
-
-    /// Opens the timeline around an entry.
-    pub fn open_around(&mut self, now: Time, conversation: ConversationId, seq: u64) {
-        let _ = (now, conversation, seq);
-    }
-
-    /// Lets go of the items of a timeline.
-    pub fn close(&mut self, now: Time, conversation: ConversationId) {
-        let _ = (now, conversation);
-    }
-
-    /// More items before the first.
-    pub fn load_older(&mut self, now: Time, conversation: ConversationId) {
-        let _ = (now, conversation);
-    }
-
-    /// More items after the last.
-    pub fn load_newer(&mut self, now: Time, conversation: ConversationId) {
-        let _ = (now, conversation);
-    }
-
-    /// Whose presence is on the screen; replaces who was before.
-    pub fn watch(&mut self, now: Time, users: Vec<UserId>) {
-        let _ = (now, users);
-    }
-
-    /// Asks who has this username; the answer is [`crate::Change::LookedUp`].
-    pub fn look_up(&mut self, now: Time, username: &str) {
-        let _ = (now, username);
-    }
-
-    /// The network has come back, or the program to the front: connects now rather than after the wait.
-    pub fn reconnect_now(&mut self, now: Time) {
-        let _ = now;
-    }
-
-    /// Stays without a connection until `reconnect_now`.
-    pub fn go_offline(&mut self, now: Time) {
-        let _ = now;
+    fn refresh_views(&mut self) {
+        let status = self.status_now();
+        if status != self.status {
+            self.status = status;
+            self.changes.push_back(Change::Status(status));
+        }
+        let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            self.refresh_listed(*id);
+            if self.conversations.contains_key(id) {
+                self.changes.push_back(Change::Conversation(*id));
+            }
+        }
+        for index in 0..self.timelines.len() {
+            let Some(timeline) = self.timelines.get(index) else {
+                continue;
+            };
+            let id = timeline.id;
+            if timeline.dirty || touched.contains(&id) {
+                let items = self.items_of(timeline);
+                let steps = list::steps(&timeline.view.items, &items);
+                let changes = steps.into_iter().map(|change| Change::Timeline {
+                    conversation: id,
+                    change,
+                });
+                self.changes.extend(changes);
+                if let Some(timeline) = self.timelines.get_mut(index) {
+                    timeline.view.items = items;
+                    timeline.dirty = false;
+                }
+            }
+            self.refresh_ends(index);
+        }
     }
 }
 
@@ -272,46 +339,67 @@ impl Client {
     /// How the client stands to the server.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::Offline
+        self.status_now()
     }
 
-    /// The list of conversations, newest first.
+    /// The list of conversations, newest first, as of the last `poll_output` that answered `None`.
     #[must_use]
     pub fn conversations(&self) -> &[ConversationView] {
-        &[]
+        &self.list
     }
 
     /// One conversation.
     #[must_use]
     pub fn conversation(&self, conversation: ConversationId) -> Option<ConversationDetails> {
-        let _ = conversation;
-        None
+        let known = self.conversations.get(&conversation)?;
+        let member = |row: &rows::MemberRow| MemberView {
+            user: row.user,
+            role: row.role,
+            delivered: row.best.delivered,
+            shown: row.best.shown,
+        };
+        Some(ConversationDetails {
+            view: self.view_of(known)?,
+            settings: known.settings.clone(),
+            role: known.role,
+            member_count: known.member_count,
+            members: known.members.values().map(member).collect(),
+            head: known.head,
+            position: known.position,
+            read: known.read_best.seq.max(known.read_wanted),
+        })
     }
 
-    /// An open timeline, as of the last `Change` that was polled.
+    /// An open timeline, as of the last `poll_output` that answered `None`.
     #[must_use]
     pub fn timeline(&self, conversation: ConversationId) -> Option<&TimelineView> {
-        let _ = conversation;
-        None
+        self.timelines
+            .iter()
+            .find(|timeline| timeline.id == conversation)
+            .map(|timeline| &timeline.view)
     }
 
     /// Somebody's profile, if it is known.
     #[must_use]
     pub fn profile(&self, user: UserId) -> Option<&Profile> {
-        let _ = user;
-        None
+        self.people.profiles.get(&user).map(|row| &row.profile)
     }
 
     /// Somebody's presence, if it is watched and known.
     #[must_use]
     pub fn presence(&self, user: UserId) -> Option<PresenceView> {
-        let _ = user;
-        None
+        self.people.presences.get(&user).copied()
     }
 
     /// How many wishes wait to be sent.
     #[must_use]
     pub fn outbox_len(&self) -> usize {
-        0
+        self.outbox.waiting()
+    }
+
+    /// The whole list, as one change: for a screen that is made anew.
+    #[must_use]
+    pub fn all_conversations(&self) -> ListChange<ConversationView> {
+        ListChange::Reset(self.list.clone())
     }
 }

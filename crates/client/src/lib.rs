@@ -13,10 +13,30 @@
 //! It has no clock: `now` is the device's own, may be wrong and may jump. It has no randomness but the seed in
 //! [`Config`], and no store but the rows that it asks to be written ([`StoreOp`]) and read ([`Read`]).
 
+mod actions;
+mod answers;
 mod client;
+mod clock;
 mod config;
+mod conversation;
+mod digest;
+mod entries;
+mod erase;
+mod history;
+mod items;
+mod link;
+mod list;
+mod marks;
+mod outbox;
 mod output;
+mod people;
+mod ranges;
+mod requests;
+mod rows;
+mod storage;
 mod store;
+mod sync;
+mod timeline;
 mod view;
 
 pub use client::{CancelError, Client, Recipient};

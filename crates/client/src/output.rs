@@ -8,7 +8,10 @@ use crate::view::{ConversationView, Item};
 
 /// What the driver is to do. In this order: a [`Output::Load`] sees what the [`Output::Store`]s before
 /// it wrote.
-#[allow(clippy::large_enum_variant, reason = "lives for the moment between two calls")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for the moment between two calls"
+)]
 #[derive(Clone, Debug)]
 pub enum Output {
     /// Open a connection, then call `handle_connected`; if it fails, `handle_disconnected`.
@@ -26,7 +29,10 @@ pub enum Output {
 }
 
 /// What changes on the screen.
-#[allow(clippy::large_enum_variant, reason = "lives for the moment between two calls")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for the moment between two calls"
+)]
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The connection.
