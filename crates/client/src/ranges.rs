@@ -14,10 +14,6 @@ pub(crate) struct Ranges {
 }
 
 impl Ranges {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// Adds the seqs from `from` to `to`, both included. `position` is never forgotten.
     pub(crate) fn insert(&mut self, from: Seq, to: Seq, position: Seq) {
         if from == 0 || to < from {
