@@ -1,11 +1,13 @@
 //! The program `tidings`: gateway, users, chat, presence, configuration.
 
 pub mod chat;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod hub;
 pub mod metrics;
 pub mod presence;
+pub mod serve;
 pub mod session;
 pub mod users;

@@ -287,7 +287,10 @@ impl Presence {
         if audiences.contains(&Audience::Nobody) {
             return Ok(false);
         }
-        Ok(!audiences.contains(&Audience::Contacts) || self.users.are_contacts(reader, user).await)
+        if audiences.contains(&Audience::Contacts) {
+            return self.users.are_contacts(reader, user).await;
+        }
+        Ok(true)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

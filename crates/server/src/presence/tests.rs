@@ -33,9 +33,13 @@ impl Neighbours for Pair {
         Box::pin(async {})
     }
 
-    fn share_conversation(&self, one: UserId, other: UserId) -> BoxFuture<'_, bool> {
+    fn share_conversation(
+        &self,
+        one: UserId,
+        other: UserId,
+    ) -> BoxFuture<'_, Result<bool, Problem>> {
         let pair = *self.0.lock().unwrap();
-        Box::pin(async move { pair == Some((one, other)) || pair == Some((other, one)) })
+        Box::pin(async move { Ok(pair == Some((one, other)) || pair == Some((other, one))) })
     }
 
     fn visibility_changed(&self, _: UserId) {}

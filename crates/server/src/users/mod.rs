@@ -71,7 +71,11 @@ pub trait Neighbours: Send + Sync + 'static {
     /// A device was logged out: it is owed nothing more.
     fn device_removed(&self, caller: Caller) -> BoxFuture<'_, ()>;
     /// Whether two users share a conversation: they are each other's contacts.
-    fn share_conversation(&self, one: UserId, other: UserId) -> BoxFuture<'_, bool>;
+    fn share_conversation(
+        &self,
+        one: UserId,
+        other: UserId,
+    ) -> BoxFuture<'_, Result<bool, Problem>>;
     /// A user changed who may see it, or whom it blocks.
     fn visibility_changed(&self, user: UserId);
 }
@@ -165,10 +169,13 @@ impl Users {
     }
 
     /// Whether two users share a conversation.
-    pub async fn are_contacts(&self, one: UserId, other: UserId) -> bool {
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn are_contacts(&self, one: UserId, other: UserId) -> Result<bool, Problem> {
         match self.neighbours.get() {
             Some(neighbours) => neighbours.share_conversation(one, other).await,
-            None => false,
+            None => Ok(false),
         }
     }
 

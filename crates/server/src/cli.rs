@@ -1,0 +1,179 @@
+//! The command line: which command, with which settings.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{ConfigError, Settings, Sources, load};
+use crate::serve;
+
+/// Tidings: a messaging system that anyone can host.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server.
+    Serve(Serve),
+    /// Verifies every invariant of the data on disk and says what is wrong.
+    Verify(Common),
+    /// Copies the data, as of one moment, into a new directory. The server may go on running.
+    Backup(Backup),
+    /// Makes a backup ready to be served: clients that saw more than it holds start from a snapshot.
+    Restore(Common),
+    /// Prints every setting with its value and meaning, as a file to begin with.
+    Config(Common),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct Common {
+    /// A file with settings (TOML).
+    #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    common: Common,
+    /// Address and port for clients.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Address and port for metrics and health; empty for none.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<String>,
+    /// Where to keep everything: in memory only to measure what the disk costs.
+    #[arg(long, value_enum, default_value_t = StoreChoice::Embedded, hide = true)]
+    store: StoreChoice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StoreChoice {
+    Embedded,
+    Memory,
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    #[command(flatten)]
+    common: Common,
+    /// The directory to make.
+    destination: PathBuf,
+}
+
+impl Common {
+    fn settings(&self, mut flags: Vec<(&'static str, String)>) -> Result<Settings, ConfigError> {
+        flags.extend(self.data.clone().map(|data| ("server.data", data)));
+        load(&Sources {
+            flags,
+            ..Sources::of_process(self.config.clone())
+        })
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("tidings: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, String> {
+    match cli.command {
+        Command::Serve(serve) => {
+            let flags = [
+                ("server.listen", serve.listen),
+                ("server.metrics_listen", serve.metrics_listen),
+            ];
+            let flags = flags
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            let settings = serve.common.settings(flags).map_err(text)?;
+            let in_memory = serve.store == StoreChoice::Memory;
+            serve::run(settings, in_memory).map_err(text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Verify(common) => {
+            let settings = common.settings(Vec::new()).map_err(text)?;
+            verify(Path::new(&settings.server.data))
+        }
+        Command::Backup(backup) => {
+            let settings = backup.common.settings(Vec::new()).map_err(text)?;
+            let data = Path::new(&settings.server.data);
+            println!("{}", serve::backup(data, &backup.destination, &settings)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore(common) => {
+            let settings = common.settings(Vec::new()).map_err(text)?;
+            let data = Path::new(&settings.server.data);
+            let generation = tidings_store_embedded::new_generation(data).map_err(text)?;
+            println!(
+                "{} is ready to be served (generation {generation})",
+                data.display()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config(common) => {
+            print!(
+                "{}",
+                common.settings(Vec::new()).map_err(text)?.documented()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn verify(data: &Path) -> Result<ExitCode, String> {
+    let findings = tidings_store_embedded::verify(data).map_err(text)?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    if findings.is_empty() {
+        println!("{}: nothing is wrong", data.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}: {} findings", data.display(), findings.len());
+    Ok(ExitCode::FAILURE)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_settings() {
+        let cli = Cli::try_parse_from(["tidings", "config", "--data", "elsewhere"]).unwrap();
+        let Command::Config(common) = cli.command else {
+            panic!("{cli:?}");
+        };
+        let flags = vec![("server.listen", "0.0.0.0:1".to_owned())];
+        let settings = common.settings(flags).unwrap();
+        assert_eq!(settings.server.data, "elsewhere");
+        assert_eq!(settings.server.listen, "0.0.0.0:1");
+    }
+}

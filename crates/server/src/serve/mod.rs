@@ -1,0 +1,344 @@
+//! Running the server: puts the parts together, listens, and ends in order.
+//!
+//! Ending: no new connections, `/readyz` says so; the conversations answer what they took ([`Chat::drain`]);
+//! sessions are told `bye draining`; what was kept back is written; then the process ends with 0. A second
+//! signal ends it at once.
+
+mod control;
+mod logging;
+mod neighbours;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use tidings_store::Store;
+use tidings_store::memory::MemoryStore;
+use tidings_store_embedded::{EmbeddedStore, OpenError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::chat::Chat;
+use crate::clock::Clock;
+use crate::config::{Settings, StoreSettings};
+use crate::gateway::{self, App};
+use crate::hub::Hub;
+use crate::metrics::{self, Metrics};
+use crate::presence::Presence;
+use crate::users::Users;
+
+pub use control::backup;
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An address.
+    #[error("cannot listen on {address} (setting `{setting}`): {error}")]
+    Listen {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Anything else that the system refuses.
+    #[error("cannot {what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(settings: Settings, in_memory: bool) -> Result<(), ServeError> {
+    let metrics = Arc::new(Metrics::default());
+    logging::start(&settings.log, metrics.clone());
+    let system = |what| move |error| ServeError::System { what, error };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start threads"))?;
+    let served = runtime.block_on(serve(settings, metrics, in_memory));
+    // Ends what runs in the background, and with it the last to hold the store, which then closes.
+    drop(runtime);
+    served
+}
+
+async fn serve(
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    in_memory: bool,
+) -> Result<(), ServeError> {
+    let mut signals = Signals::new().map_err(|error| ServeError::System {
+        what: "wait for signals",
+        error,
+    })?;
+    // Before anything is written: the address tells soonest that a server runs already.
+    let listener = listen("server.listen", &settings.server.listen).await?;
+    let data = Path::new(&settings.server.data);
+    let store: Arc<dyn Store> = if in_memory {
+        tracing::warn!("everything is kept in memory and gone with the process");
+        Arc::new(MemoryStore::new())
+    } else {
+        let embedded = Arc::new(EmbeddedStore::open(data, store_settings(&settings.store))?);
+        spawn("control", control::serve(data.to_owned(), embedded.clone()));
+        embedded
+    };
+
+    let parts = Parts::new(store, settings.clone(), metrics);
+    let (drain, draining) = watch::channel(false);
+    let served = tokio::spawn(serve_clients(listener, parts.app.clone(), draining));
+    if !settings.server.metrics_listen.is_empty() {
+        let listener = listen("server.metrics_listen", &settings.server.metrics_listen).await?;
+        let router = beside(parts.metrics.clone(), parts.not_ready.clone());
+        spawn("metrics", async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = settings.server.listen,
+        metrics_listen = settings.server.metrics_listen,
+        data = settings.server.data,
+        "Tidings is running"
+    );
+
+    let signal = signals.next().await;
+    tracing::info!(signal, "shutting down");
+    drain.send_replace(true);
+    let limit = Duration::from_millis(settings.server.drain_ms_max);
+    tokio::select! {
+        ended = tokio::time::timeout(limit, parts.end(served)) => {
+            if ended.is_err() {
+                tracing::warn!("not everything was finished in time (server.drain_ms_max)");
+            }
+        }
+        signal = signals.next() => {
+            tracing::warn!(signal, "ending at once");
+            std::process::exit(1);
+        }
+    }
+    // Also when time was up: what was acknowledged late reaches the disk.
+    if let Err(error) = parts.store.flush().await {
+        tracing::error!(%error, "the store could not be flushed");
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The parts that ending needs.
+struct Parts {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    users: Arc<Users>,
+    chat: Arc<Chat>,
+    app: Arc<App>,
+    metrics: Arc<Metrics>,
+    not_ready: Arc<AtomicBool>,
+}
+
+impl Parts {
+    fn new(store: Arc<dyn Store>, settings: Settings, metrics: Arc<Metrics>) -> Parts {
+        let clock = Clock::System;
+        let sessions = &settings.sessions;
+        let hub = Arc::new(Hub::new(
+            sessions.queue_limits(),
+            sessions.sessions_per_device_max,
+        ));
+        let public_url = Some(settings.server.public_url.clone());
+        let users = Users::new(
+            store.clone(),
+            hub.clone(),
+            clock.clone(),
+            settings.users.clone(),
+            public_url
+                .into_iter()
+                .filter(|url| !url.is_empty())
+                .collect(),
+            metrics.clone(),
+        );
+        let chat = Chat::new(
+            store.clone(),
+            hub.clone(),
+            users.clone(),
+            clock.clone(),
+            settings.chat.clone(),
+            metrics.clone(),
+        );
+        let presence = Presence::new(
+            hub.clone(),
+            users.clone(),
+            clock.clone(),
+            settings.presence.clone(),
+        );
+        users.set_neighbours(neighbours::of(&chat, &presence));
+        let app = App::new(
+            chat.clone(),
+            users.clone(),
+            presence.clone(),
+            hub.clone(),
+            metrics.clone(),
+            Arc::new(settings),
+            clock,
+        );
+        spawn("conversations", chat.clone().keep());
+        spawn("accounts", users.clone().keep());
+        spawn("presence", presence.keep());
+        Parts {
+            store,
+            hub,
+            users,
+            chat,
+            app,
+            metrics,
+            not_ready: Arc::default(),
+        }
+    }
+
+    /// Ends in order. New connections are refused already.
+    async fn end(&self, served: tokio::task::JoinHandle<()>) {
+        self.not_ready.store(true, Ordering::Relaxed);
+        self.app.begin_drain();
+        self.chat.drain().await;
+        self.app.close_sessions();
+        while !self.hub.all_sessions().is_empty() {
+            // One that opened while the others were closed is told, too.
+            self.app.close_sessions();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.users.flush().await;
+        if served.await.is_err() {
+            tracing::error!("the listener did not end");
+        }
+    }
+}
+
+async fn serve_clients(listener: TcpListener, app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    // Frames are small and wait for nobody.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
+    let service = gateway::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let drained = async move {
+        // An error: the sender is gone, which is as good a reason to end.
+        let _ = draining.wait_for(|draining| *draining).await;
+    };
+    if let Err(error) = axum::serve(listener, service)
+        .with_graceful_shutdown(drained)
+        .await
+    {
+        tracing::error!(%error, "clients are no longer served");
+    }
+}
+
+/// What is served beside: metrics and health.
+fn beside(metrics: Arc<Metrics>, not_ready: Arc<AtomicBool>) -> Router {
+    let ready = move || {
+        let not_ready = not_ready.load(Ordering::Relaxed);
+        std::future::ready(if not_ready {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        } else {
+            (StatusCode::OK, "ready\n")
+        })
+    };
+    metrics::router(metrics)
+        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .route("/readyz", get(ready))
+}
+
+async fn listen(setting: &'static str, address: &str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| ServeError::Listen {
+            setting,
+            address: address.to_owned(),
+            error,
+        })
+}
+
+/// Runs work beside the rest, which is not meant to end.
+fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let work = tokio::spawn(work);
+    tokio::spawn(async move {
+        match work.await {
+            Ok(()) => tracing::debug!(name, "background work has ended"),
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => tracing::error!(name, %error, "background work broke off"),
+        }
+    });
+}
+
+fn store_settings(settings: &StoreSettings) -> tidings_store_embedded::Settings {
+    const DAY_S: u64 = 24 * 60 * 60;
+    tidings_store_embedded::Settings {
+        cache_bytes: settings.cache_bytes,
+        erase_within: Duration::from_secs(settings.erase_within_s),
+        keep_envelopes: Duration::from_secs(settings.keep_envelopes_days.saturating_mul(DAY_S)),
+        body_file_bytes_max: settings.body_file_bytes_max,
+        commit_requests_max: settings.commit_requests_max,
+        queue_requests_max: settings.queue_requests_max,
+        late_within: Duration::from_millis(settings.late_within_ms),
+        read_threads: settings.read_threads,
+        ..tidings_store_embedded::Settings::default()
+    }
+}
+
+/// What ends the server: SIGTERM and SIGINT, elsewhere than on Unix Ctrl-C.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
+}
