@@ -215,7 +215,10 @@ fn entry() -> impl Strategy<Value = Entry> {
         })
 }
 
-#[allow(clippy::unwrap_used, reason = "a failed expectation is how a test speaks")]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is how a test speaks"
+)]
 fn over_the_wire(entry: &WireEntry, encoding: Encoding) -> WireEntry {
     encoding.decode(&encoding.encode(entry).unwrap()).unwrap()
 }

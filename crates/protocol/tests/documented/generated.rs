@@ -27,7 +27,8 @@ pub(crate) fn names_in(page: &Page) -> Vec<&str> {
 }
 
 /// Compares the generated parts of a page with what they should be, or brings them up to date.
-pub(crate) fn hold(page: &Page, make: impl Fn(&str) -> String) {
+/// A part that cannot be made now (`None`) is left as it is.
+pub(crate) fn hold(page: &Page, make: impl Fn(&str) -> Option<String>) {
     let mut text = String::new();
     let mut lines = page.text.lines();
     while let Some(line) = lines.next() {
@@ -38,12 +39,17 @@ pub(crate) fn hold(page: &Page, make: impl Fn(&str) -> String) {
         else {
             continue;
         };
-        assert!(
-            lines.by_ref().any(|line| line == CLOSING),
-            "{}: {name} has no end",
-            page.name
-        );
-        let _ = writeln!(text, "{}{CLOSING}", make(name));
+        let mut now = String::new();
+        loop {
+            match lines.next() {
+                Some(CLOSING) => break,
+                Some(line) => {
+                    let _ = writeln!(now, "{line}");
+                }
+                None => panic!("{}: {name} has no end", page.name),
+            }
+        }
+        let _ = writeln!(text, "{}{CLOSING}", make(name).unwrap_or(now));
     }
     if text == page.text {
         return;
@@ -483,6 +489,73 @@ fn limits() -> String {
     for (name, value, meaning) in all {
         let _ = writeln!(text, "| `{name}` | {value} | {meaning} |");
     }
+    text
+}
+
+/// The generated parts of `docs/operations`; `None` where the program that says it is not built.
+pub(crate) fn of_operations(name: &str, page: &Page) -> Option<String> {
+    match name {
+        "settings" => settings(),
+        "metrics" => Some(metrics()),
+        _ => panic!("{}: nothing is generated as {name}", page.name),
+    }
+}
+
+/// What `tidings config` prints. `./test` builds the program before it runs the tests.
+fn settings() -> Option<String> {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent()?.parent()?.join("tidings");
+    if !program.exists() {
+        return None;
+    }
+    let mut command = std::process::Command::new(&program);
+    // Nobody's settings but the defaults.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDINGS_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command.arg("config").output().unwrap();
+    assert!(
+        output.status.success(),
+        "{} config: {output:?}",
+        program.display()
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(format!("```toml\n{text}```\n"))
+}
+
+/// The metrics, read from their source: this crate cannot depend on the server.
+fn metrics() -> String {
+    let name = "crates/server/src/metrics.rs";
+    let source = std::fs::read_to_string(top().join(name)).unwrap();
+    let mut text = String::from("| metric | kind | what it says |\n|---|---|---|\n");
+    let mut count = 0;
+    for item in source.split("registry.register").skip(1) {
+        let has_unit = item.starts_with("_with_unit(");
+        let quoted: Vec<&str> = item.split('"').skip(1).step_by(2).take(2).collect();
+        let (_, field) = item.split_once("self.").unwrap();
+        let (field, _) = field.split_once('.').unwrap();
+        let [metric, help] = quoted.as_slice() else {
+            panic!("{name}: {item}");
+        };
+        let declared = source
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(field)?.strip_prefix(": "))
+            .unwrap_or_else(|| panic!("{name}: no field {field}"));
+        let (kind, suffix) = match declared.trim_end_matches(',') {
+            kind if kind.starts_with("Gauge") => ("gauge", ""),
+            kind if kind.starts_with("Counter") => ("counter", "_total"),
+            _ => ("histogram", ""),
+        };
+        let unit = if has_unit { "_seconds" } else { "" };
+        let _ = writeln!(
+            text,
+            "| `tidings_{metric}{unit}{suffix}` | {kind} | {help} |"
+        );
+        count += 1;
+    }
+    assert!(count > 5, "{name} has another form");
     text
 }
 
