@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cbor;
+use crate::frame::{ClientFrame, ServerFrame};
 
 /// How frames are written on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,38 @@ impl Encoding {
         [Encoding::Json, Encoding::Cbor]
             .into_iter()
             .find(|encoding| encoding.subprotocol() == name)
+    }
+
+    /// The frame that a client sent. Not generic, so that the code for it is compiled once, here.
+    ///
+    /// # Errors
+    /// As [`Encoding::decode`].
+    pub fn decode_request(self, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
+        self.decode(bytes)
+    }
+
+    /// The frame that the server sent.
+    ///
+    /// # Errors
+    /// As [`Encoding::decode`].
+    pub fn decode_event(self, bytes: &[u8]) -> Result<ServerFrame, DecodeError> {
+        self.decode(bytes)
+    }
+
+    /// The bytes of a frame that the server sends.
+    ///
+    /// # Errors
+    /// As [`Encoding::encode`].
+    pub fn encode_event(self, frame: &ServerFrame) -> Result<Vec<u8>, DecodeError> {
+        self.encode(frame)
+    }
+
+    /// The bytes of a frame that a client sends.
+    ///
+    /// # Errors
+    /// As [`Encoding::encode`].
+    pub fn encode_request(self, frame: &ClientFrame) -> Result<Vec<u8>, DecodeError> {
+        self.encode(frame)
     }
 
     /// The value's bytes.
