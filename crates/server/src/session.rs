@@ -58,7 +58,7 @@ impl Event {
 /// The bytes of a frame that goes to one session.
 #[must_use]
 pub fn encode(frame: &ServerFrame, encoding: Encoding) -> Bytes {
-    match encoding.encode(frame) {
+    match encoding.encode_event(frame) {
         Ok(bytes) => Bytes::from(bytes),
         Err(error) => {
             // Frames are plain data; this cannot happen, and must not take a session's task down if it does.
