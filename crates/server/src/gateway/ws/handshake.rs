@@ -1,11 +1,13 @@
-//! The HTTP request that becomes a WebSocket (RFC 6455, section 4).
+//! The HTTP request that becomes a WebSocket (RFC 6455, section 4.2).
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
 use tidings_protocol::{Code, Encoding, Problem};
 
 use super::hello::Offer;
@@ -14,44 +16,100 @@ use crate::gateway::extract::Anybody;
 use crate::gateway::problem::Answer;
 use crate::gateway::{App, credentials};
 
-/// What one connection keeps for reading; a longer frame gets room while it comes in.
-const READ_BUFFER_BYTES: usize = 1024;
+/// What is appended to the client's key (section 1.3).
+const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// `GET /v1/connect`.
 pub(in crate::gateway) async fn connect(
     State(app): State<Arc<App>>,
     Anybody(address): Anybody,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Answer {
     if app.is_draining() {
         return Err(Code::Draining.into());
     }
-    let mut upgrade = upgrade.map_err(|rejection| {
-        Problem::new(Code::Invalid).detail(format!(
-            "a WebSocket connects here: {}",
-            rejection.body_text()
-        ))
+    let key = check_request(request.headers())?;
+    let encoding = encoding_of(request.headers()).ok_or_else(|| {
+        Problem::new(Code::Invalid)
+            .detail("ask for the subprotocol tidings.v1.json or tidings.v1.cbor")
     })?;
-    let encoding = upgrade
-        .requested_protocols()
-        .filter_map(|protocol| protocol.to_str().ok())
-        .find_map(Encoding::from_subprotocol)
-        .ok_or_else(|| {
-            Problem::new(Code::Invalid)
-                .detail("ask for the subprotocol tidings.v1.json or tidings.v1.cbor")
-        })?;
-    upgrade.set_selected_protocol(HeaderValue::from_static(encoding.subprotocol()));
-    let token = credentials::token_of(&app.settings, &headers, &Method::GET);
+    let token = credentials::token_of(&app.settings, request.headers(), &Method::GET);
     let offer = Offer {
         token: token.map(|token| token.map(str::to_owned)),
         address,
     };
+    let upgrade = hyper::upgrade::on(&mut request);
     let bytes_max = app.settings.limits.frame_bytes_max;
-    Ok(upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(4096)
-        .max_message_size(bytes_max)
-        .max_frame_size(bytes_max)
-        .on_upgrade(move |socket| super::run(app, Socket::new(socket, encoding), encoding, offer)))
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => {
+                let socket = Socket::new(upgraded, encoding, bytes_max);
+                super::run(app, socket, encoding, offer).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection did not become a WebSocket"),
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol()),
+    ] {
+        headers.insert(name, axum::http::HeaderValue::from_static(value));
+    }
+    if let Ok(accept) = accept_of(&key).parse() {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    Ok(response)
+}
+
+/// The client's key, if it asks for a WebSocket as it should.
+fn check_request(headers: &HeaderMap) -> Result<Vec<u8>, Problem> {
+    let has = |name: &HeaderName, wanted: &str| {
+        tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+    };
+    if !has(&header::CONNECTION, "upgrade") || !has(&header::UPGRADE, "websocket") {
+        return Err(Problem::new(Code::Invalid).detail("a WebSocket connects here"));
+    }
+    if !has(&header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err(Problem::new(Code::Invalid).detail("the version of WebSocket is 13"));
+    }
+    headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .map(|key| key.as_bytes().to_vec())
+        .ok_or_else(|| Problem::new(Code::Invalid).detail("Sec-WebSocket-Key is missing"))
+}
+
+/// The first subprotocol of the client's list that we speak.
+fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
+    tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).find_map(Encoding::from_subprotocol)
+}
+
+/// The items of a header that is a list.
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// The proof that the key was understood.
+fn accept_of(key: &[u8]) -> String {
+    let hash = Sha1::new().chain_update(key).chain_update(KEY_SUFFIX);
+    STANDARD.encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_the_rfc_is_accepted_as_it_says() {
+        let accept = accept_of(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidings_protocol::{ClientFrame, Code, Encoding, Problem};
 
+use super::framing::Broken;
 use super::socket::{Read, Socket};
 use super::{unreadable, wrong_type};
 use crate::gateway::App;
@@ -19,16 +20,23 @@ pub(super) struct Offer {
     pub(super) address: IpAddr,
 }
 
+/// Why there is no session.
+pub(super) enum Refused {
+    /// The client went.
+    Gone,
+    /// The client breaks the rules of WebSocket.
+    Broken(Broken),
+    /// The request's id, and what to tell the client.
+    Told(Option<u64>, Problem),
+}
+
 /// Waits for `hello` and opens the session.
-///
-/// # Errors
-/// What to tell the client, and the request's id; nothing if it is gone.
 pub(super) async fn receive(
     app: &Arc<App>,
     socket: &mut Socket,
     encoding: Encoding,
     offer: Offer,
-) -> Result<Live, Option<(Option<u64>, Problem)>> {
+) -> Result<Live, Refused> {
     let within = Duration::from_millis(app.settings.sessions.hello_within_ms);
     let first = async {
         loop {
@@ -40,21 +48,23 @@ pub(super) async fn receive(
     };
     let late = || {
         let detail = format!("no hello within {} ms", within.as_millis());
-        Some((None, Problem::new(Code::HelloExpected).detail(detail)))
+        Refused::Told(None, Problem::new(Code::HelloExpected).detail(detail))
     };
     let bytes = match tokio::time::timeout(within, first).await {
         Err(_) => return Err(late()),
         Ok(Read::Frame(bytes)) => bytes,
-        Ok(Read::OtherType | Read::Control) => return Err(Some((None, wrong_type(encoding)))),
-        Ok(Read::Broken(code)) => return Err(Some((None, Problem::new(code)))),
-        Ok(Read::Gone) => return Err(None),
+        Ok(Read::OtherType | Read::Control) => {
+            return Err(Refused::Told(None, wrong_type(encoding)));
+        }
+        Ok(Read::Broken(broken)) => return Err(Refused::Broken(broken)),
+        Ok(Read::Gone) => return Err(Refused::Gone),
     };
-    let frame = match encoding.decode(&bytes) {
+    let frame = match encoding.decode_request(&bytes) {
         Ok(frame) => frame,
-        Err(error) => return Err(Some((error.id, unreadable(error)))),
+        Err(error) => return Err(Refused::Told(error.id, unreadable(error))),
     };
     let ClientFrame::Hello(mut hello) = frame else {
-        return Err(Some((frame.id(), Problem::new(Code::HelloExpected))));
+        return Err(Refused::Told(frame.id(), Problem::new(Code::HelloExpected)));
     };
     let id = hello.id;
     let token = match hello.token.take() {
@@ -65,5 +75,7 @@ pub(super) async fn receive(
         let token = token?;
         Live::open(app, token.as_deref(), hello, encoding, Transport::WebSocket).await
     };
-    opened.await.map_err(|problem| Some((Some(id), problem)))
+    opened
+        .await
+        .map_err(|problem| Refused::Told(Some(id), problem))
 }

@@ -4,6 +4,7 @@
 //! ([`dispatch::hand_over`]), other requests to their handler, one after the other
 //! ([`dispatch::handle`]). All answers and events come back through the session's queue.
 
+mod framing;
 mod handshake;
 mod hello;
 mod socket;
@@ -27,6 +28,7 @@ use super::{App, dispatch};
 use crate::clock::random;
 use crate::session::{Drained, Session, encode};
 
+use framing::Broken;
 pub(super) use handshake::connect;
 use socket::{Read, Socket};
 
@@ -56,6 +58,8 @@ enum End {
     Gone,
     /// We end it, and say why.
     Ours(Code),
+    /// The client breaks the rules of WebSocket.
+    Broken(Broken),
 }
 
 /// The whole life of a connection after the handshake.
@@ -64,13 +68,18 @@ async fn run(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hello
     // In a box of its own: what only the beginning needs is not kept for as long as the connection.
     let live = match Box::pin(hello::receive(&app, &mut socket, encoding, offer)).await {
         Ok(live) => live,
-        Err(None) => return,
-        Err(Some((id, problem))) => {
+        Err(hello::Refused::Gone) => return Box::pin(answer_close(socket)).await,
+        Err(hello::Refused::Broken(broken)) => {
+            app.metrics.problem(broken.code());
+            let frames = vec![bye(broken.code(), encoding)];
+            return Box::pin(close(socket, frames, broken.code(), broken.close_code())).await;
+        }
+        Err(hello::Refused::Told(id, problem)) => {
             app.metrics.problem(problem.code);
             let reason = problem.code;
             let error = ServerFrame::Error(ErrorFrame { id, problem });
             let frames = vec![encode(&error, encoding), bye(reason, encoding)];
-            return Box::pin(close(socket, frames, reason)).await;
+            return Box::pin(close(socket, frames, reason, close_code(reason))).await;
         }
     };
     let mut connection = Connection {
@@ -82,13 +91,19 @@ async fn run(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hello
         paused: None,
         bad: BadFrames::default(),
     };
-    if let End::Ours(reason) = connection.serve(&mut socket).await {
-        // For the metrics, if it was not the session's queue that said so.
-        connection.live.session.close(reason);
-        drop(connection);
-        let frames = vec![bye(reason, encoding)];
-        Box::pin(close(socket, frames, reason)).await;
-    }
+    let (reason, code) = match connection.serve(&mut socket).await {
+        End::Gone => {
+            drop(connection);
+            return Box::pin(answer_close(socket)).await;
+        }
+        End::Ours(reason) => (reason, close_code(reason)),
+        End::Broken(broken) => (broken.code(), broken.close_code()),
+    };
+    // For the metrics, if it was not the session's queue that said so. The session is live until the client
+    // was told: shutting down waits for that.
+    connection.live.session.close(reason);
+    connection.pending = None;
+    Box::pin(close(socket, vec![bye(reason, encoding)], reason, code)).await;
 }
 
 impl Connection {
@@ -156,7 +171,7 @@ impl Connection {
         match read {
             Read::Frame(bytes) => {
                 self.last_frame = Instant::now();
-                match self.live.session.encoding.decode::<ClientFrame>(&bytes) {
+                match self.live.session.encoding.decode_request(&bytes) {
                     Ok(frame) => self.take_frame(frame),
                     Err(error) => self.refuse_bad(error.id, unreadable(error)),
                 }
@@ -167,11 +182,16 @@ impl Connection {
             }
             Read::Control => {
                 self.last_frame = Instant::now();
+                match self.app.charge(self.live.session.caller.user, self.address) {
+                    Ok(()) => {}
+                    // Nothing that could be answered: it is only read more slowly.
+                    Err(problem) => self.pause(&problem),
+                }
                 Ok(())
             }
-            Read::Broken(code) => {
-                self.app.metrics.problem(code);
-                Err(End::Ours(code))
+            Read::Broken(broken) => {
+                self.app.metrics.problem(broken.code());
+                Err(End::Broken(broken))
             }
             Read::Gone => Err(End::Gone),
         }
@@ -200,13 +220,17 @@ impl Connection {
             Refusal::Answer(problem) => (problem, false),
             Refusal::End(problem) => (problem, true),
         };
+        self.pause(&problem);
+        let code = problem.code;
+        self.say(id, problem);
+        if ends { Err(End::Ours(code)) } else { Ok(()) }
+    }
+
+    fn pause(&mut self, problem: &Problem) {
         if let Some(wait_ms) = problem.retry_after_ms {
             let until = Instant::now() + Duration::from_millis(wait_ms);
             self.paused = Some(Box::pin(sleep_until(until)));
         }
-        let code = problem.code;
-        self.say(id, problem);
-        if ends { Err(End::Ours(code)) } else { Ok(()) }
     }
 
     /// A frame that cannot be read. A few are forgiven.
@@ -237,6 +261,7 @@ async fn write_waiting(
     loop {
         let mut frames = Vec::new();
         match session.drain(&mut frames, WRITE_BYTES) {
+            Drained::Empty if socket.owes_pong() => write(socket, session, frames, within).await?,
             Drained::Empty => return Ok(()),
             Drained::Closed(reason) => return Err(End::Ours(reason)),
             Drained::Frames => write(socket, session, frames, within).await?,
@@ -287,14 +312,13 @@ async fn paused(paused: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 /// Says why, and closes. The client's last word is not waited for longer than a moment.
-async fn close(mut socket: Socket, frames: Vec<Bytes>, reason: Code) {
-    let closing = async {
-        if socket.write(frames).await.is_ok() {
-            socket.close(close_code(reason), reason.name()).await;
-        }
-    };
+async fn close(socket: Socket, frames: Vec<Bytes>, reason: Code, code: u16) {
     // Whether it read the reason is its own affair.
-    let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    let _ = tokio::time::timeout(CLOSE_WITHIN, socket.close(frames, code, reason.name())).await;
+}
+
+async fn answer_close(socket: Socket) {
+    let _ = tokio::time::timeout(CLOSE_WITHIN, socket.answer_close()).await;
 }
 
 /// The last frame of a connection.

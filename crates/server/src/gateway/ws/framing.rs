@@ -1,0 +1,367 @@
+//! The frames of RFC 6455, section 5, as a server reads and writes them: bytes in, messages out, no I/O.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// What is wrong with what a client sends: nothing after it can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It is not WebSocket.
+    Protocol,
+    /// A text message is not UTF-8.
+    NotUtf8,
+    /// A message is longer than the limit.
+    TooLong,
+}
+
+/// A message, whole and unmasked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    Text(Bytes),
+    Binary(Bytes),
+    /// To be answered with [`Kind::Pong`] and the same bytes.
+    Ping(Bytes),
+    Pong,
+    Close,
+}
+
+/// The kinds of frames, by opcode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Continuation = 0,
+    Text = 1,
+    Binary = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
+
+/// The longest payload of a control frame (section 5.5).
+pub(super) const CONTROL_BYTES_MAX: usize = 125;
+/// The longest header that is written: masks are the client's.
+const HEADER_BYTES_MAX: usize = 10;
+
+/// Puts messages together. Holds no memory between messages.
+#[derive(Debug)]
+pub(super) struct Reader {
+    message_bytes_max: usize,
+    /// What came and is not read yet.
+    waiting: BytesMut,
+    /// The message that comes in parts.
+    parts: Option<(Kind, BytesMut)>,
+}
+
+impl Reader {
+    pub(super) fn new(message_bytes_max: usize) -> Reader {
+        Reader {
+            message_bytes_max,
+            waiting: BytesMut::new(),
+            parts: None,
+        }
+    }
+
+    /// Takes bytes as they came.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.waiting.extend_from_slice(bytes);
+    }
+
+    /// The next message, if it is there as a whole.
+    ///
+    /// # Errors
+    /// [`Broken`]: do not read on.
+    pub(super) fn next(&mut self) -> Result<Option<Message>, Broken> {
+        loop {
+            let Some(header) = Header::read(&self.waiting)? else {
+                return Ok(None);
+            };
+            let so_far = match (&self.parts, header.kind) {
+                (Some((_, parts)), Kind::Continuation) => parts.len(),
+                _ => 0,
+            };
+            let room = self.message_bytes_max.saturating_sub(so_far);
+            let length = usize::try_from(header.length)
+                .ok()
+                .filter(|length| *length <= room)
+                .ok_or(Broken::TooLong)?;
+            if self.waiting.len() - header.bytes < length {
+                return Ok(None);
+            }
+            self.waiting.advance(header.bytes);
+            let mut payload = self.waiting.split_to(length);
+            if self.waiting.is_empty() {
+                self.waiting = BytesMut::new();
+            }
+            unmask(&mut payload, header.mask);
+            if let Some(message) = self.take(&header, payload)? {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// Takes one frame; answers the message that it completes.
+    fn take(&mut self, header: &Header, payload: BytesMut) -> Result<Option<Message>, Broken> {
+        let (kind, whole) = match (header.kind, self.parts.take()) {
+            (Kind::Ping, parts) => {
+                self.parts = parts;
+                return Ok(Some(Message::Ping(payload.freeze())));
+            }
+            (Kind::Pong, parts) => {
+                self.parts = parts;
+                return Ok(Some(Message::Pong));
+            }
+            (Kind::Close, _) => {
+                // Empty, or a code and perhaps a reason.
+                return if payload.len() == 1 {
+                    Err(Broken::Protocol)
+                } else {
+                    Ok(Some(Message::Close))
+                };
+            }
+            (Kind::Continuation, Some((kind, mut parts))) => {
+                parts.extend_from_slice(&payload);
+                (kind, parts)
+            }
+            (kind @ (Kind::Text | Kind::Binary), None) => (kind, payload),
+            _ => return Err(Broken::Protocol),
+        };
+        if !header.is_final {
+            self.parts = Some((kind, whole));
+            return Ok(None);
+        }
+        match kind {
+            Kind::Text if std::str::from_utf8(&whole).is_err() => Err(Broken::NotUtf8),
+            Kind::Text => Ok(Some(Message::Text(whole.freeze()))),
+            _ => Ok(Some(Message::Binary(whole.freeze()))),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Header {
+    is_final: bool,
+    kind: Kind,
+    length: u64,
+    mask: [u8; 4],
+    /// How long the header itself is.
+    bytes: usize,
+}
+
+impl Header {
+    /// The header at the beginning, if it is there as a whole.
+    fn read(bytes: &[u8]) -> Result<Option<Header>, Broken> {
+        let &[first, second, ref rest @ ..] = bytes else {
+            return Ok(None);
+        };
+        let is_final = first & 0x80 != 0;
+        let kind = Kind::of(first & 0x0f).ok_or(Broken::Protocol)?;
+        let is_control = matches!(kind, Kind::Close | Kind::Ping | Kind::Pong);
+        let short = second & 0x7f;
+        let is_masked = second & 0x80 != 0;
+        let has_extension = first & 0x70 != 0;
+        if has_extension
+            || !is_masked
+            || (is_control && (!is_final || usize::from(short) > CONTROL_BYTES_MAX))
+        {
+            return Err(Broken::Protocol);
+        }
+        let (length, rest) = match short {
+            126 => match rest.split_first_chunk::<2>() {
+                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), rest),
+                None => return Ok(None),
+            },
+            127 => match rest.split_first_chunk::<8>() {
+                Some((length, rest)) => (u64::from_be_bytes(*length), rest),
+                None => return Ok(None),
+            },
+            short => (u64::from(short), rest),
+        };
+        let Some((mask, rest)) = rest.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        Ok(Some(Header {
+            is_final,
+            kind,
+            length,
+            mask: *mask,
+            bytes: bytes.len() - rest.len(),
+        }))
+    }
+}
+
+impl Kind {
+    fn of(opcode: u8) -> Option<Kind> {
+        Some(match opcode {
+            0 => Kind::Continuation,
+            1 => Kind::Text,
+            2 => Kind::Binary,
+            8 => Kind::Close,
+            9 => Kind::Ping,
+            10 => Kind::Pong,
+            _ => return None,
+        })
+    }
+}
+
+/// Section 5.3. By eights, which the compiler makes wide.
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (eights, rest) = payload.as_chunks_mut::<8>();
+    for eight in eights {
+        *eight = (u64::from_ne_bytes(*eight) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+/// Appends one whole frame.
+pub(super) fn write(output: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    output.reserve(HEADER_BYTES_MAX + payload.len());
+    output.push(0x80 | kind as u8);
+    match payload.len() {
+        // The guards say that it fits.
+        length @ 0..=125 => output.push(length as u8),
+        length @ 126..=0xffff => {
+            output.push(126);
+            output.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            output.push(127);
+            output.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    output.extend_from_slice(payload);
+}
+
+/// How long [`write()`] makes it, at most.
+pub(super) fn written_bytes_max(payload: &[u8]) -> usize {
+    HEADER_BYTES_MAX + payload.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 1_000;
+
+    /// A frame as a client writes it.
+    fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut bytes, Kind::Text, payload);
+        bytes[0] = first;
+        bytes[1] |= 0x80;
+        let header = bytes.len() - payload.len();
+        bytes.truncate(header);
+        bytes.extend_from_slice(&mask);
+        let masked = payload.iter().zip(mask.iter().cycle());
+        bytes.extend(masked.map(|(byte, mask)| byte ^ mask));
+        bytes
+    }
+
+    /// All messages of what comes in pieces of this size.
+    fn read(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
+        let mut reader = Reader::new(MAX);
+        let mut messages = Vec::new();
+        for piece in bytes.chunks(piece.max(1)) {
+            reader.push(piece);
+            while let Some(message) = reader.next()? {
+                messages.push(message);
+            }
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn messages_come_whole_in_parts_and_with_pings_between() {
+        let bytes = [
+            frame(0x81, b"one", [1, 2, 3, 4]),
+            frame(0x02, b"tw", [5; 4]),
+            frame(0x89, b"?", [6; 4]),
+            frame(0x00, b"", [7; 4]),
+            frame(0x80, b"o", [8; 4]),
+            frame(0x8a, b"", [9; 4]),
+            frame(0x88, &[0x03, 0xe8], [0; 4]),
+        ]
+        .concat();
+        let expected = || {
+            vec![
+                Message::Text("one".into()),
+                Message::Ping("?".into()),
+                Message::Binary("two".into()),
+                Message::Pong,
+                Message::Close,
+            ]
+        };
+        for piece in 1..bytes.len() {
+            assert_eq!(read(&bytes, piece), Ok(expected()), "{piece}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_broken() {
+        let mask = [0; 4];
+        let long = [b'x'; MAX + 1];
+        let ping = [0; 126];
+        for (bytes, broken) in [
+            (vec![0x81, 0x01, b'x'], Broken::Protocol),
+            (frame(0xc1, b"", mask), Broken::Protocol),
+            (frame(0x83, b"", mask), Broken::Protocol),
+            (frame(0x80, b"", mask), Broken::Protocol),
+            (frame(0x89, &ping, mask), Broken::Protocol),
+            (frame(0x09, b"", mask), Broken::Protocol),
+            (frame(0x88, b"x", mask), Broken::Protocol),
+            (
+                [frame(0x01, b"", mask), frame(0x81, b"", mask)].concat(),
+                Broken::Protocol,
+            ),
+            (frame(0x81, &[0xc3, 0x28], mask), Broken::NotUtf8),
+            (frame(0x82, &long, mask), Broken::TooLong),
+            (
+                [
+                    frame(0x02, &long[..600], mask),
+                    frame(0x80, &long[..600], mask),
+                ]
+                .concat(),
+                Broken::TooLong,
+            ),
+            (
+                vec![
+                    0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
+                ],
+                Broken::TooLong,
+            ),
+        ] {
+            for piece in [1, bytes.len()] {
+                assert_eq!(read(&bytes, piece), Err(broken), "{bytes:x?}");
+            }
+        }
+        let split = [frame(0x01, &[0xc3], mask), frame(0x80, &[0xa9], mask)].concat();
+        assert_eq!(read(&split, 99), Ok(vec![Message::Text("é".into())]));
+    }
+
+    #[test]
+    fn nothing_is_kept_between_messages() {
+        let mut reader = Reader::new(1 << 20);
+        reader.push(&frame(0x82, &vec![0; 1 << 20], [1; 4]));
+        assert!(reader.next().unwrap().is_some());
+        assert_eq!(reader.waiting.capacity(), 0);
+        assert!(reader.parts.is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), piece in 1_usize..50) {
+            let whole = read(&bytes, bytes.len());
+            let pieces = read(&bytes, piece);
+            prop_assert_eq!(whole, pieces);
+        }
+
+        #[test]
+        fn what_is_written_is_read(payload in prop::collection::vec(any::<u8>(), 0..MAX), mask: [u8; 4]) {
+            let messages = read(&frame(0x82, &payload, mask), 7).unwrap();
+            prop_assert_eq!(messages, vec![Message::Binary(payload.into())]);
+        }
+    }
+}
