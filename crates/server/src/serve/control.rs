@@ -57,6 +57,15 @@ pub(super) async fn serve(_: PathBuf, _: Arc<EmbeddedStore>) {}
 #[cfg(unix)]
 pub(super) use unix::serve;
 
+/// No more commands.
+pub(super) fn end(data: &Path) {
+    #[cfg(unix)]
+    // Left behind it does no harm.
+    let _ = std::fs::remove_file(data.join(SOCKET));
+    #[cfg(not(unix))]
+    let _ = data;
+}
+
 #[cfg(unix)]
 mod unix {
     use std::io::{BufRead, BufReader, Read, Write};

@@ -5,6 +5,8 @@
 //! signal ends it at once.
 
 mod control;
+mod files;
+mod listener;
 mod logging;
 mod neighbours;
 
@@ -35,6 +37,8 @@ use crate::presence::Presence;
 use crate::users::Users;
 
 pub use control::backup;
+
+use listener::{BoundedListener, Bounds};
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,7 @@ pub enum ServeError {
 pub fn run(settings: Settings, in_memory: bool) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::default());
     logging::start(&settings.log, metrics.clone());
+    files::raise_limit();
     let system = |what| move |error| ServeError::System { what, error };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -103,6 +108,12 @@ async fn serve(
 
     let parts = Parts::new(store, settings.clone(), metrics);
     let (drain, draining) = watch::channel(false);
+    let bounds = Bounds {
+        connections_max: settings.limits.connections_max,
+        address_connections_max: (settings.server.proxies_in_front == 0)
+            .then_some(settings.limits.address_connections_max),
+    };
+    let listener = BoundedListener::new(listener, bounds);
     let served = tokio::spawn(serve_clients(listener, parts.app.clone(), draining));
     if !settings.server.metrics_listen.is_empty() {
         let listener = listen("server.metrics_listen", &settings.server.metrics_listen).await?;
@@ -140,6 +151,7 @@ async fn serve(
     if let Err(error) = parts.store.flush().await {
         tracing::error!(%error, "the store could not be flushed");
     }
+    control::end(Path::new(&settings.server.data));
     tracing::info!("ended");
     Ok(())
 }
@@ -231,13 +243,13 @@ impl Parts {
     }
 }
 
-async fn serve_clients(listener: TcpListener, app: Arc<App>, mut draining: watch::Receiver<bool>) {
-    // Frames are small and wait for nobody.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
+async fn serve_clients(
+    listener: BoundedListener,
+    app: Arc<App>,
+    mut draining: watch::Receiver<bool>,
+) {
+    // A tap that does nothing: axum tells the address of plain and of tapped listeners only.
+    let listener = listener.tap_io(|_| {});
     let service = gateway::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let drained = async move {
         // An error: the sender is gone, which is as good a reason to end.
