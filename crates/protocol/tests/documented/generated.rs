@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
+use tidings_core::Kind;
 use tidings_core::conversation::Limits;
-use tidings_core::id::direct_id;
-use tidings_core::{ConversationId, DeviceId, Envelope, Kind, Time, UserId, digest};
 use tidings_protocol::problem::Problem;
 use tidings_protocol::{Code, Retry};
 
 use super::types::{self, SCALARS, Shape, WireType};
-use super::{Page, top, updating};
+use super::{Page, program, reckoned, top, updating};
 
 const OPENING: &str = "<!-- generated ";
 const CLOSING: &str = "<!-- end -->";
@@ -82,12 +81,12 @@ pub(crate) fn of_protocol(
         }
         "codes" => codes(),
         "kinds" => kinds(),
-        "digest" => digest_examples(),
-        "short-hash" => short_hash_example(),
-        "direct-id" => direct_id_example(),
+        "digest" => reckoned::digest_examples(),
+        "short-hash" => reckoned::short_hash_example(),
+        "direct-id" => reckoned::direct_id_example(),
         "limits" => limits(),
-        "cbor" => cbor_examples(types),
-        "routes" => routes(types, homes, page),
+        "cbor" => reckoned::cbor_examples(types),
+        "routes" => program::routes(types, homes, page),
         _ => panic!("{}: nothing is generated as {name}", page.name),
     }
 }
@@ -240,196 +239,6 @@ fn kinds() -> String {
     text
 }
 
-/// The people and conversations of the documentation.
-fn ada() -> UserId {
-    "u_01M7YZMHG0ADAADAADAADAADAA".parse().unwrap()
-}
-
-fn ben() -> UserId {
-    "u_01M7YZMHG0BENBENBENBENBENB".parse().unwrap()
-}
-
-fn group() -> ConversationId {
-    "c_01M7YZMHG0GRPGRPGRPGRPGRPG".parse().unwrap()
-}
-
-fn digest_examples() -> String {
-    let (me, other, direct) = (ada(), ben(), direct_id(ada(), ben()));
-    let mut text = String::from("```text\n");
-    let _ = writeln!(
-        text,
-        "hash(\"head\", no bytes)     = 0x{:016x}",
-        digest::hash(b"head", b"")
-    );
-    let _ = writeln!(
-        text,
-        "hash(\"head\", 01 02 03)     = 0x{:016x}",
-        digest::hash(b"head", &[1, 2, 3])
-    );
-    let _ = writeln!(text);
-    let _ = writeln!(text, "me      = {me}");
-    let _ = writeln!(text, "other   = {other}");
-    let _ = writeln!(
-        text,
-        "direct  = {direct}, head 7, my read mark 5, other's delivered 7, other's shown 4"
-    );
-    let _ = writeln!(
-        text,
-        "group   = {}, head 3, my read mark 3, other's delivered 0, other's shown 0",
-        group()
-    );
-    let _ = writeln!(text);
-    let parts = [
-        ("head(direct, 7)            ", digest::head(direct, 7)),
-        ("read(direct, me, 5)        ", digest::read(direct, me, 5)),
-        (
-            "delivered(direct, other, 7)",
-            digest::delivered(direct, other, 7),
-        ),
-        (
-            "shown(direct, other, 4)    ",
-            digest::shown(direct, other, 4),
-        ),
-        ("head(group, 3)             ", digest::head(group(), 3)),
-        ("read(group, me, 3)         ", digest::read(group(), me, 3)),
-        (
-            "delivered(group, other, 0) ",
-            digest::delivered(group(), other, 0),
-        ),
-        (
-            "shown(group, other, 0)     ",
-            digest::shown(group(), other, 0),
-        ),
-    ];
-    let mut sum = 0;
-    for (name, part) in parts {
-        let _ = writeln!(text, "{name} = {part}");
-        sum = digest::add(sum, part);
-    }
-    let _ = writeln!(text, "digest                      = {sum}");
-    text.push_str("```\n");
-    text
-}
-
-/// The same frames in both encodings.
-fn cbor_examples(types: &BTreeMap<String, WireType>) -> String {
-    let mut text = String::from("```text\n");
-    for (frames, json) in [
-        ("ClientFrame", r#"{"ping":{"id":17}}"#),
-        ("ServerFrame", r#"{"done":{"id":500}}"#),
-        (
-            "ServerFrame",
-            r#"{"gone":{"conversation":"c_01M7YZMHG0GRPGRPGRPGRPGRPG","seq":20}}"#,
-        ),
-        (
-            "ClientFrame",
-            r#"{"typing":{"conversation":"c_01M7YZMHG0GRPGRPGRPGRPGRPG","on":true}}"#,
-        ),
-    ] {
-        let bytes = types[frames].check(json).unwrap();
-        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let _ = writeln!(text, "{json}");
-        for line in hex.chunks(24) {
-            let _ = writeln!(text, "    {}", line.join(" "));
-        }
-    }
-    text.push_str("```\n");
-    text
-}
-
-/// The gateway's table of addresses, read from its source: this crate cannot depend on the server.
-fn routes(
-    types: &BTreeMap<String, WireType>,
-    homes: &BTreeMap<String, String>,
-    page: &Page,
-) -> String {
-    let name = "crates/server/src/gateway/routes.rs";
-    let source = std::fs::read_to_string(top().join(name)).unwrap();
-    let (_, table) = source.split_once("vec![").unwrap();
-    let (table, _) = table.split_once("\n    ]\n").unwrap();
-    // One item begins where a line begins with a method.
-    let mut items: Vec<String> = Vec::new();
-    for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let begins = ["get(", "post(", "put(", "patch(", "delete("]
-            .iter()
-            .any(|method| line.starts_with(method));
-        match items.last_mut() {
-            Some(item) if !begins => item.push_str(line),
-            _ => items.push(line.to_owned()),
-        }
-    }
-    let of = |item: &str, call: &str| {
-        let (_, rest) = item.split_once(call)?;
-        let (kind, _) = rest.split_once(">()")?;
-        let kind = kind.rsplit("::").next().unwrap_or(kind);
-        let home = homes.get(kind).filter(|_| types.contains_key(kind))?;
-        let file = if *home == page.name {
-            ""
-        } else {
-            home.rsplit('/').next().unwrap_or_default()
-        };
-        Some(format!("[{kind}]({file}#{})", kind.to_lowercase()))
-    };
-    let mut text =
-        String::from("| address | what it does | takes | answers |\n|---|---|---|---|\n");
-    for item in &items {
-        let (method, _) = item.split_once('(').unwrap();
-        let quoted: Vec<&str> = item.split('"').skip(1).step_by(2).collect();
-        let [path, summary, ..] = quoted.as_slice() else {
-            panic!("{name}: {item}");
-        };
-        let or_none = |found: Option<String>| found.unwrap_or_default();
-        let open = if item.contains(".open()") {
-            " (no token)"
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            text,
-            "| `{} {path}` | {summary}{open} | {} | {} |",
-            method.to_uppercase(),
-            or_none(of(item, ".takes::<")),
-            or_none(of(item, ".answers::<"))
-        );
-    }
-    assert!(items.len() > 20, "{name} has another form");
-    text
-}
-
-fn short_hash_example() -> String {
-    let envelope = Envelope {
-        seq: 7,
-        kind: Kind::Message,
-        rules: 1,
-        author: ben(),
-        device: DeviceId([0; 16]),
-        at: Time(1_795_262_400_007),
-        client_id: tidings_core::ClientId([0; 16]),
-        target: None,
-        lane: 0,
-        expires: None,
-        epoch: 0,
-        counts: true,
-        ordinal: 6,
-    };
-    format!(
-        "```text\nseq 7, at {} ({}), ordinal 6, kind message (2), author {}\nshort hash = {}\n```\n",
-        envelope.at,
-        envelope.at.0,
-        envelope.author,
-        envelope.short_hash()
-    )
-}
-
-fn direct_id_example() -> String {
-    format!(
-        "```text\n{}\n{}\n{}\n```\n",
-        ada(),
-        ben(),
-        direct_id(ada(), ben())
-    )
-}
-
 fn limits() -> String {
     let limits = Limits::default();
     let all = [
@@ -495,68 +304,10 @@ fn limits() -> String {
 /// The generated parts of `docs/operations`; `None` where the program that says it is not built.
 pub(crate) fn of_operations(name: &str, page: &Page) -> Option<String> {
     match name {
-        "settings" => settings(),
-        "metrics" => Some(metrics()),
+        "settings" => program::settings(),
+        "metrics" => Some(program::metrics()),
         _ => panic!("{}: nothing is generated as {name}", page.name),
     }
-}
-
-/// What `tidings config` prints. `./test` builds the program before it runs the tests.
-fn settings() -> Option<String> {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent()?.parent()?.join("tidings");
-    if !program.exists() {
-        return None;
-    }
-    let mut command = std::process::Command::new(&program);
-    // Nobody's settings but the defaults.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("TIDINGS_") {
-            command.env_remove(name);
-        }
-    }
-    let output = command.arg("config").output().unwrap();
-    assert!(
-        output.status.success(),
-        "{} config: {output:?}",
-        program.display()
-    );
-    let text = String::from_utf8(output.stdout).unwrap();
-    Some(format!("```toml\n{text}```\n"))
-}
-
-/// The metrics, read from their source: this crate cannot depend on the server.
-fn metrics() -> String {
-    let name = "crates/server/src/metrics.rs";
-    let source = std::fs::read_to_string(top().join(name)).unwrap();
-    let mut text = String::from("| metric | kind | what it says |\n|---|---|---|\n");
-    let mut count = 0;
-    for item in source.split("registry.register").skip(1) {
-        let has_unit = item.starts_with("_with_unit(");
-        let quoted: Vec<&str> = item.split('"').skip(1).step_by(2).take(2).collect();
-        let (_, field) = item.split_once("self.").unwrap();
-        let (field, _) = field.split_once('.').unwrap();
-        let [metric, help] = quoted.as_slice() else {
-            panic!("{name}: {item}");
-        };
-        let declared = source
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(field)?.strip_prefix(": "))
-            .unwrap_or_else(|| panic!("{name}: no field {field}"));
-        let (kind, suffix) = match declared.trim_end_matches(',') {
-            kind if kind.starts_with("Gauge") => ("gauge", ""),
-            kind if kind.starts_with("Counter") => ("counter", "_total"),
-            _ => ("histogram", ""),
-        };
-        let unit = if has_unit { "_seconds" } else { "" };
-        let _ = writeln!(
-            text,
-            "| `tidings_{metric}{unit}{suffix}` | {kind} | {help} |"
-        );
-        count += 1;
-    }
-    assert!(count > 5, "{name} has another form");
-    text
 }
 
 /// On which page each type's table stands.

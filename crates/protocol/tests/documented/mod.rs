@@ -2,6 +2,8 @@
 
 pub(crate) mod examples;
 pub(crate) mod generated;
+mod program;
+mod reckoned;
 pub(crate) mod types;
 
 use std::path::{Path, PathBuf};
