@@ -26,6 +26,14 @@ enum Command {
     Backup(Backup),
     /// Makes a backup ready to be served: clients that saw more than it holds start from a snapshot.
     Restore(Common),
+    /// Talks with people, in the terminal.
+    Chat(tidings_terminal::ChatArgs),
+    /// Sends one message, and waits until the server has it.
+    Send(tidings_terminal::SendArgs),
+    /// Prints messages as they come.
+    Tail(tidings_terminal::TailArgs),
+    /// Forgets the session of an account, here and on the server.
+    Logout(tidings_terminal::LogoutArgs),
     /// Prints every setting with its value and meaning, as a file to begin with.
     Config(Common),
 }
@@ -127,12 +135,34 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Command::Chat(args) => client(tidings_terminal::chat(args), |_| 1),
+        Command::Send(args) => client(tidings_terminal::send(args), |error| error.exit_code()),
+        Command::Tail(args) => client(tidings_terminal::tail(args), |_| 1),
+        Command::Logout(args) => client(tidings_terminal::logout(args), |_| 1),
         Command::Config(common) => {
             print!(
                 "{}",
                 common.settings(Vec::new()).map_err(text)?.documented()
             );
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Runs one of the clients. A terminal is in no hurry: one thread does.
+fn client<E: std::fmt::Display>(
+    running: impl Future<Output = Result<(), E>>,
+    exit_code: impl FnOnce(&E) -> u8,
+) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(text)?;
+    match runtime.block_on(running) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            eprintln!("tidings: {error}");
+            Ok(ExitCode::from(exit_code(&error)))
         }
     }
 }
