@@ -144,7 +144,12 @@ impl UserHub {
 
     /// Sends an event and, in the same moment, sets what the conversation contributes to the digest.
     /// Answers to how many sessions it went.
-    pub fn push_with_part(&self, event: Option<&Event>, conversation: ConversationId, part: u64) -> u64 {
+    pub fn push_with_part(
+        &self,
+        event: Option<&Event>,
+        conversation: ConversationId,
+        part: u64,
+    ) -> u64 {
         let mut inner = self.lock();
         inner.set_part(conversation, part);
         let Some(event) = event else { return 0 };

@@ -152,8 +152,7 @@ impl Chat {
             return Err((reply, Problem::new(Code::Draining)));
         }
         let (client_id, direct_with) = (frame.client_id, frame.to);
-        let makes_link =
-            matches!(&frame.action, WireAction::Configure(change) if change.invite_link == Some(true));
+        let makes_link = matches!(&frame.action, WireAction::Configure(change) if change.invite_link == Some(true));
         let new_link = if makes_link { random() } else { [0; 16] };
         let action = match action_from_wire(frame.action, new_link) {
             Ok(action) => action,
