@@ -1,7 +1,7 @@
 //! The gateway: sessions, HTTP and WebSocket; authentication, rates, and errors as clients see them.
 //!
-//! A request comes in through [`ws`], [`http`], [`poll`] or [`sse`], becomes a frame, passes the rates and
-//! the order of sends ([`admit`]), and goes to its handler by the one table in [`dispatch`]. What is
+//! A request comes in through `ws`, `http`, `poll` or `sse`, becomes a frame, passes the rates and
+//! the order of sends (`admit`), and goes to its handler by the one table in `dispatch`. What is
 //! pushed to a session waits in its queue until its transport takes it.
 
 mod admit;
