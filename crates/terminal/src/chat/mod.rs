@@ -237,6 +237,8 @@ fn handle_terminal(app: &mut App, driver: &mut Driver, event: TerminalEvent, sho
     let client = driver.client();
     match event {
         TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => {
+            // Who types looks; not every terminal tells when it gets the focus back.
+            app.screen.focused = true;
             if let Some(wish) = keys::wish(key, &app.screen) {
                 app.handle_wish(client, wish, shown, now);
             }

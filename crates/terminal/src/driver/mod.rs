@@ -7,6 +7,8 @@ pub(crate) mod connection;
 pub(crate) mod http;
 mod polling;
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
