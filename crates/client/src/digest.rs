@@ -6,8 +6,8 @@ use crate::client::Client;
 use crate::conversation::Conversation;
 use crate::requests::Request;
 
-/// While it keeps differing, the inbox is asked for less and less often: every 2^n-th time, up to here.
-const PATIENCE_MAX: u32 = 5;
+/// While it keeps differing on one connection, the inbox is asked for less often: every 2^n-th time, up to here.
+const PATIENCE_MAX: u32 = 2;
 
 impl Client {
     /// The sum over what the server told: heads, my read marks, the others' marks.

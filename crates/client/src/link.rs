@@ -96,6 +96,7 @@ impl Client {
         self.clock.set_server(welcome.at);
         self.marks_confirmed(&marks);
         self.send_watch();
+        self.inbox.mismatches = 0;
         self.check_digest(welcome.digest);
         for id in self.conversations.keys().copied().collect::<Vec<_>>() {
             self.want_fetch(id);

@@ -191,3 +191,43 @@ pub(crate) fn steps(before: &[Item], after: &[Item]) -> Vec<ListChange<Item>> {
     }
     steps
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidings_core::{DeviceId, UserId};
+
+    use super::*;
+    use crate::view::{ItemBody, ItemKey};
+
+    fn item(seq: u64, at: u64) -> Item {
+        Item {
+            key: ItemKey::Entry(seq),
+            seq: Some(seq),
+            author: UserId([1; 16]),
+            device: DeviceId([1; 16]),
+            at: Time(at),
+            body: ItemBody::Left,
+            state: ItemState::Plain,
+            reply: None,
+            edited: None,
+            reactions: Vec::new(),
+            expires: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_steps_lead_from_before_to_after(
+            before in proptest::collection::vec((0..9u64, 0..2u64), 0..9),
+            after in proptest::collection::vec((0..9u64, 0..2u64), 0..9),
+        ) {
+            let items = |list: &[(u64, u64)]| list.iter().map(|(seq, at)| item(*seq, *at)).collect::<Vec<_>>();
+            let (mut list, after) = (items(&before), items(&after));
+            for step in steps(&list.clone(), &after) {
+                step.apply_to(&mut list);
+            }
+            prop_assert_eq!(list, after);
+        }
+    }
+}

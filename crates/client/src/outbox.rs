@@ -506,7 +506,17 @@ impl Client {
             return;
         }
         if !conversation.is_in || !conversation.is_known() {
-            for client_id in unsettled {
+            // Nothing can be looked through, and those behind would be refused one by one.
+            let lost = |wish: &&Wish| {
+                wish.waits() && !wish.in_flight && (wish.unsettled || !wish.may_be_sent)
+            };
+            let lost: Vec<ClientId> = self
+                .outbox
+                .of(id)
+                .filter(lost)
+                .map(|wish| wish.row.client_id)
+                .collect();
+            for client_id in lost {
                 self.fail_wish(client_id, Problem::new(Code::NotFound));
             }
             return;
