@@ -91,7 +91,7 @@ pub fn play<S: Scenario + Send>(
         others: 0,
     };
     let gate = Barrier::new(parts.len() + 1);
-    let start = OnceLock::new();
+    let start = OnceLock::<Instant>::new();
     let failed = AtomicUsize::new(0);
     let playing = AtomicUsize::new(parts.len());
     let resident_before = server.process().and_then(Process::resident_bytes);
@@ -104,6 +104,7 @@ pub fn play<S: Scenario + Send>(
         let ended = opened.and_then(|mut engine| {
             let mut scenario = part.scenario;
             if let Some(&start) = start.get() {
+                thread::sleep(start.saturating_duration_since(Instant::now()));
                 engine.heartbeats.latency = Latency::default();
                 scenario.begin(start, &mut engine.sessions);
                 engine.run(&mut scenario)?;
@@ -160,6 +161,7 @@ impl<S> Played<S> {
         sum.down_bytes += more.down_bytes;
         sum.up_frames += more.up_frames;
         sum.down_frames += more.down_frames;
+        sum.reads += more.reads;
     }
 
     /// Reports sessions that the server closed, a fault.

@@ -290,6 +290,7 @@ impl Engine {
                 }
             };
             self.sessions.traffic.down_bytes += count as u64;
+            self.sessions.traffic.reads += 1;
             ended = self.take_in(index, buffer.get(..count).unwrap_or_default(), scenario);
             if is_last || ended.is_err() {
                 break;

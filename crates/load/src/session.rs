@@ -57,6 +57,8 @@ pub struct Traffic {
     pub up_frames: u64,
     /// Frames from the server.
     pub down_frames: u64,
+    /// Reads that brought something: frames that came together count once.
+    pub reads: u64,
 }
 
 /// One connection.

@@ -5,17 +5,19 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tidings_core::{ClientId, ConversationId, Time, UserId};
-use tidings_protocol::send::{Action, CreateAction, Position, Send, Sent};
-use tidings_protocol::{ClientFrame, ServerFrame, sync};
+use tidings_core::{ConversationId, UserId};
+use tidings_protocol::entry::Entry;
+use tidings_protocol::send::{Position, Sent};
+use tidings_protocol::{ServerFrame, sync};
 
+use super::group::create_group;
 use super::{Refusals, SETTLE_WITHIN, Window, marks_notice};
 use crate::Error;
 use crate::accounts::{Account, sign_up};
 use crate::args::{Acknowledge, Common, FanoutArgs, duration};
 use crate::arrivals::{Arrivals, Faults};
 use crate::crew::{self, Part, Schedule, split};
-use crate::engine::{FIRST_REQUEST_ID, Scenario, Step, refusal};
+use crate::engine::{Scenario, Step, refusal};
 use crate::latency::Latency;
 use crate::letter::Letter;
 use crate::outbox::{Destination, Outbox, Refused};
@@ -88,77 +90,6 @@ pub fn run(common: &Common, args: &FanoutArgs, server: &Server) -> Result<Report
         .cost
         .report("delivery", sums.arrived_in_window, &mut report);
     Ok(report)
-}
-
-/// The first account makes a group of all.
-fn create_group(
-    common: &Common,
-    server: &Server,
-    accounts: &[Account],
-) -> Result<ConversationId, Error> {
-    let (owner, others) = accounts
-        .split_first()
-        .ok_or_else(|| Error::Arguments("a group needs members".to_owned()))?;
-    let wish = ClientFrame::Send(Send {
-        id: FIRST_REQUEST_ID,
-        conversation: None,
-        to: None,
-        client_id: ClientId::new(Time(0), [1; 10]),
-        after: None,
-        if_epoch: None,
-        action: Action::Create(CreateAction {
-            users: others.iter().map(|account| account.user).collect(),
-            ..CreateAction::default()
-        }),
-    });
-    let part = Part {
-        accounts: vec![owner.clone()],
-        scenario: Ask { wish, answer: None },
-    };
-    let schedule = Schedule {
-        opens_first: true,
-        window: None,
-        heartbeat_ms: None,
-    };
-    let played = crew::play(common, server, vec![part], schedule)?;
-    match played
-        .scenarios
-        .into_iter()
-        .next()
-        .and_then(|ask| ask.answer)
-    {
-        Some(ServerFrame::Sent(sent)) => Ok(sent.conversation),
-        Some(ServerFrame::Error(error)) => Err(Error::Server(format!(
-            "the group was refused: {}",
-            refusal(&error.problem)
-        ))),
-        _ => Err(Error::Server("the group was not made".to_owned())),
-    }
-}
-
-/// Asks once and waits for the answer.
-struct Ask {
-    wish: ClientFrame,
-    answer: Option<ServerFrame>,
-}
-
-impl Scenario for Ask {
-    fn begin(&mut self, _: Instant, sessions: &mut Sessions) {
-        sessions.send(0, &self.wish);
-    }
-
-    fn handle_frame(&mut self, _: Instant, _: usize, frame: ServerFrame, _: &mut Sessions) {
-        if let ServerFrame::Sent(_) | ServerFrame::Error(_) = frame {
-            self.answer.get_or_insert(frame);
-        }
-    }
-
-    fn poll(&mut self, now: Instant, _: &mut Sessions) -> Step {
-        match self.answer {
-            Some(_) => Step::Done,
-            None => Step::WaitUntil(now + SETTLE_WITHIN),
-        }
-    }
 }
 
 /// What the threads tell each other at the end.
@@ -317,19 +248,22 @@ impl<'a> Fanout<'a> {
         if entries.conversation != self.group {
             return;
         }
-        member.received = member.received.max(entries.to);
-        if self.acknowledge != Acknowledge::Nothing && !member.is_marking {
+        let own = member.writer.as_ref().map(|writer| writer.number);
+        let author_of = |entry: &Entry| self.authors.get(&entry.author).copied();
+        // What oneself has sent needs no acknowledgement.
+        let is_news = entries.entries.iter().any(|entry| author_of(entry) != own);
+        if is_news {
+            member.received = member.received.max(entries.to);
+        }
+        if is_news && self.acknowledge != Acknowledge::Nothing && !member.is_marking {
             member.is_marking = true;
             self.marks_due
                 .push_back((now + self.acknowledge_after, index));
         }
-        let own = member.writer.as_ref().map(|writer| writer.number);
         for entry in &entries.entries {
             let text = entry.content.as_ref().map(|content| content.text.as_str());
-            let (Some(letter), Some(&author)) = (
-                text.and_then(Letter::parse),
-                self.authors.get(&entry.author),
-            ) else {
+            let (Some(letter), Some(author)) = (text.and_then(Letter::parse), author_of(entry))
+            else {
                 continue;
             };
             let Some(arrivals) = member

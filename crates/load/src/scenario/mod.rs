@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod fanout;
+mod group;
 pub mod idle;
 pub mod offline;
 

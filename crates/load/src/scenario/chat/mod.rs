@@ -248,7 +248,6 @@ impl Chat {
         if entries.conversation != peer.conversation {
             return;
         }
-        peer.received = peer.received.max(entries.to);
         if let Some(seen) = &mut peer.seen {
             seen.seq = seen.seq.max(entries.to);
         }
@@ -257,6 +256,8 @@ impl Chat {
             .iter()
             .filter(|entry| entry.author == peer.partner)
         {
+            // What oneself has sent needs no acknowledgement.
+            peer.received = peer.received.max(entry.seq);
             let text = entry.content.as_ref().map(|content| content.text.as_str());
             if let Some(letter) = text.and_then(Letter::parse)
                 && peer.arrivals.arrive(letter.number)

@@ -97,11 +97,12 @@ impl Sums {
             .cost
             .report("message", self.accepted_in_window, &mut report);
         let each = |bytes: u64| bytes as f64 / (self.accepted.max(1) as f64);
-        report.put("wire_up_bytes_per_message", each(played.traffic.up_bytes));
-        report.put(
-            "wire_down_bytes_per_message",
-            each(played.traffic.down_bytes),
-        );
+        let traffic = &played.traffic;
+        report.put("wire_up_bytes_per_message", each(traffic.up_bytes));
+        report.put("wire_down_bytes_per_message", each(traffic.down_bytes));
+        report.put("wire_up_frames_per_message", each(traffic.up_frames));
+        report.put("wire_down_frames_per_message", each(traffic.down_frames));
+        report.put("wire_reads_per_message", each(traffic.reads));
         report.put_some(
             "disk_bytes_per_message",
             disk.map(|(before, after)| each(after.saturating_sub(before))),
