@@ -166,10 +166,7 @@ impl Store {
 /// The thread: everything that waits is one transaction, up to the first reading.
 fn run(mut file: File, requests: &Receiver<Request>, answers: &mpsc::Sender<StoreAnswer>) {
     let mut next = None;
-    loop {
-        let Some(request) = next.take().or_else(|| requests.recv().ok()) else {
-            break;
-        };
+    while let Some(request) = next.take().or_else(|| requests.recv().ok()) {
         let answer = match request {
             Request::Load(reads, token) => match file.load(&reads) {
                 Ok(rows) => vec![StoreAnswer::Loaded(token, rows)],

@@ -116,6 +116,10 @@ struct Tail {
 }
 
 /// Everything that can wake it.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for the moment between two calls"
+)]
 enum Event {
     Connection(ConnectionEvent),
     Timer,
@@ -171,24 +175,7 @@ impl Tail {
                     );
                 }
                 Event::Connection(ConnectionEvent::Frame(frame)) => {
-                    let step = self.follower.handle(frame);
-                    frames.extend(step.ask);
-                    for (conversation, entry) in &step.print {
-                        self.printer
-                            .print(conversation, entry)
-                            .await
-                            .map_err(TailError::Output)?;
-                    }
-                    self.printer.flush().map_err(TailError::Output)?;
-                    let marks = self
-                        .follower
-                        .printed(step.reached)
-                        .map_err(|(path, error)| TailError::Progress(path, error))?;
-                    if self.ack
-                        && let Some(marks) = marks
-                    {
-                        frames.push_back(ClientFrame::Mark(marks));
-                    }
+                    frames.extend(self.follow(frame).await?);
                 }
                 Event::Timer if connected => {
                     self.last_ping += 1;
@@ -207,6 +194,21 @@ impl Tail {
                 return Ok(());
             }
         }
+    }
+
+    /// Prints what a frame brings. Answers what to send.
+    async fn follow(&mut self, frame: ServerFrame) -> Result<Vec<ClientFrame>, TailError> {
+        let step = self.follower.handle(frame);
+        for (conversation, entry) in &step.print {
+            let printed = self.printer.print(conversation, entry).await;
+            printed.map_err(TailError::Output)?;
+        }
+        self.printer.flush().map_err(TailError::Output)?;
+        let marks = self.follower.printed(step.reached);
+        let marks = marks.map_err(|(path, error)| TailError::Progress(path, error))?;
+        let mut frames = step.ask;
+        frames.extend(marks.filter(|_| self.ack).map(ClientFrame::Mark));
+        Ok(frames)
     }
 
     fn hello(&self) -> ClientFrame {

@@ -1,4 +1,8 @@
 //! `tidings send` and `tidings tail` as scripts use them.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is how a test speaks"
+)]
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;

@@ -76,15 +76,13 @@ impl App {
                 client_id,
                 conversation,
                 ..
-            } => {
-                if self.awaited.remove(&client_id) {
-                    self.open(
-                        client,
-                        now,
-                        conversation,
-                        Recipient::Conversation(conversation),
-                    );
-                }
+            } if self.awaited.remove(&client_id) => {
+                self.open(
+                    client,
+                    now,
+                    conversation,
+                    Recipient::Conversation(conversation),
+                );
             }
             Change::Refused {
                 problem, client_id, ..
@@ -163,7 +161,7 @@ impl App {
                 let page = isize::try_from(shown.height.saturating_sub(2).max(1)).unwrap_or(1);
                 self.screen.anchor = view::scroll(&self.screen, shown, pages * page);
             }
-            Wish::ToEnd => self.to_end(client, now),
+            Wish::ToEnd => self.go_to_end(client, now),
             Wish::ToStart => {
                 self.screen.anchor = view::scroll(&self.screen, shown, 1_000_000);
             }
@@ -286,7 +284,7 @@ impl App {
         self.screen.selected = None;
         if !matches!(composing, Composing::Edit(_)) {
             self.screen.new_above = None;
-            self.to_end(client, now);
+            self.go_to_end(client, now);
         }
         true
     }
@@ -393,7 +391,7 @@ impl App {
         self.go(client, index, now);
     }
 
-    fn to_end(&mut self, client: &mut Client, now: Time) {
+    fn go_to_end(&mut self, client: &mut Client, now: Time) {
         self.screen.anchor = None;
         let current = self.screen.model.current.as_ref();
         if let Some(current) = current.filter(|current| current.timeline.newer) {

@@ -67,6 +67,10 @@ pub enum ChatError {
 }
 
 /// Everything that can wake the chat.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for the moment between two calls"
+)]
 enum Event {
     Driver(driver::Event),
     Terminal(TerminalEvent),

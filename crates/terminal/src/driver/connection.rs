@@ -41,6 +41,10 @@ pub(crate) struct Dialling {
 }
 
 /// What happens to a connection.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for the moment between two calls"
+)]
 #[derive(Debug)]
 pub(crate) enum ConnectionEvent {
     /// It is open.

@@ -23,6 +23,10 @@ use connection::{ConnectionEvent, Connections, Dialling};
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that can wake the driver.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for the moment between two calls"
+)]
 #[derive(Debug)]
 pub(crate) enum Event {
     Connection(ConnectionEvent),

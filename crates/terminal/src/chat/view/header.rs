@@ -69,6 +69,8 @@ fn about(screen: &Screen, current: &Current) -> (String, Style) {
             };
             parts.push(format!("{} {noun}{names}", details.member_count));
         }
+        // Without a connection nobody knows.
+        _ if !matches!(screen.model.status, Status::Online | Status::Syncing) => {}
         _ => match current.presence {
             Some(presence) if presence.online => {
                 style = style::NEW;
@@ -104,17 +106,14 @@ fn about(screen: &Screen, current: &Current) -> (String, Style) {
 /// What is wrong with the connection, if something is.
 pub(super) fn banner(screen: &Screen) -> Option<String> {
     let waiting = match screen.model.outbox_len {
-        0 => String::new(),
-        1 => " 1 message waits.".to_owned(),
-        more => format!(" {more} messages wait."),
+        0 => "you can write, it is sent later".to_owned(),
+        1 => "1 message waits to be sent".to_owned(),
+        more => format!("{more} messages wait to be sent"),
     };
     match screen.model.status {
         Status::Offline | Status::Connecting => {
             let why = screen.model.why_offline.as_ref()?;
-            Some(format!(
-                "Offline: {}. You can write: it is sent later.{waiting}",
-                plain::line(why)
-            ))
+            Some(format!("Offline · {waiting} · {}", plain::line(why)))
         }
         Status::Stopped(Some(code)) => Some(format!(
             "Disconnected for good: {}",

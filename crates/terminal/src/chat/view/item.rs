@@ -54,7 +54,8 @@ pub(super) fn block(screen: &Screen, index: usize, width: usize) -> Vec<Line<'st
     }
     let is_new = |item: &Item| {
         let above = screen.new_above;
-        item.author != screen.model.me
+        is_said(item)
+            && item.author != screen.model.me
             && item.seq.zip(above).is_some_and(|(seq, above)| seq > above)
     };
     let first_new = is_new(item) && !items.get(..index).unwrap_or_default().iter().any(is_new);
@@ -109,6 +110,8 @@ fn said(screen: &Screen, item: &Item, together: bool, width: usize) -> Vec<Line<
     let own = item.author == screen.model.me;
     let room = if width < 44 {
         width.saturating_sub(4)
+    } else if width < 60 {
+        width.saturating_sub(10)
     } else {
         (width * 3 / 4).min(WIDTH_MAX)
     };
@@ -225,7 +228,7 @@ fn meta(screen: &Screen, item: &Item) -> Vec<Span<'static>> {
     }
     text += &screen.clock.time(item.at);
     let mut spans = vec![Span::styled(text, style::FAINT)];
-    if let Some((sign, style)) = tick(&item.state) {
+    if let Some((sign, style)) = tick(&item.state).filter(|_| is_message(item)) {
         spans.push(Span::styled(format!(" {sign}"), style));
     }
     spans

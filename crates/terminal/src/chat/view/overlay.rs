@@ -142,7 +142,7 @@ fn keys(screen: &Screen) -> &'static str {
         (false, Composing::Reply(_)) => "Enter send the reply · Esc no reply",
         (false, Composing::Edit(_)) => "Enter change the message · Esc leave it",
         (false, Composing::Message) => {
-            "Enter send · Alt+↑↓ conversation · ↑ choose a message · PgUp scroll · F1 help · Ctrl+Q quit"
+            "Enter send · Alt+↑↓ switch · ↑ choose · PgUp scroll · F1 help · Ctrl+Q quit"
         }
     }
 }

@@ -177,31 +177,36 @@ fn ticks_days_and_what_is_new() {
     items[5].key = ItemKey::Outgoing(ClientId([1; 16]));
     let mut screen = screen(ConversationKind::Direct, items);
     screen.new_above = Some(2);
-    let shown = check(&screen, 80, 24, expect![[r#"
-         ● me@chat.example.org        │ ana  online
-        ──────────────────────────────│─────────────────────────────────────────────────
-        ▌● ana                  11:59 │
-        ▌  See you there              │
-         # Book club              Wed │
-           ana: See you there   999+  │
-                                      │ ────────────────── Yesterday ──────────────────
-                                      │                     Are you coming?  12:00 ✓✓ ▐
-                                      │ ──────────────────── Today ────────────────────
-                                      │ ▌ Yes!  11:30
-                                      │ ───────────────────── New ─────────────────────
-                                      │ ▌ On the train already, and it is full
-                                      │ ▌ of people with skis.  11:31
-                                      │
-                                      │                                Good  11:57 ✓✓ ▐
-                                      │                        See you there  11:58 ✓ ▐
-                                      │                                Hurry  11:59 ○ ▐
-                                      │          x  11:59 !                           ▐
-                                      │          not sent: One of the two blocked the ▐
-                                      │          other. (/retry or /cancel)           ▐
-                                      │
-                                      │─────────────────────────────────────────────────
-                                      │ › Write a message
-         Enter send · Alt+↑↓ conversation · ↑ choose a message · PgUp scroll · F1 help…"#]]);
+    let shown = check(
+        &screen,
+        80,
+        24,
+        expect![[r#"
+             ● me@chat.example.org        │ ana  online
+            ──────────────────────────────│─────────────────────────────────────────────────
+            ▌● ana                  11:59 │
+            ▌  See you there              │
+             # Book club              Wed │
+               ana: See you there   999+  │
+                                          │ ────────────────── Yesterday ──────────────────
+                                          │                     Are you coming?  12:00 ✓✓ ▐
+                                          │ ──────────────────── Today ────────────────────
+                                          │ ▌ Yes!  11:30
+                                          │ ───────────────────── New ─────────────────────
+                                          │ ▌ On the train already, and it is full of
+                                          │ ▌ people with skis.  11:31
+                                          │
+                                          │                                Good  11:57 ✓✓ ▐
+                                          │                        See you there  11:58 ✓ ▐
+                                          │                                Hurry  11:59 ○ ▐
+                                          │          x  11:59 !                           ▐
+                                          │          not sent: One of the two blocked the ▐
+                                          │          other. (/retry or /cancel)           ▐
+                                          │
+                                          │─────────────────────────────────────────────────
+                                          │ › Write a message
+             Enter send · Alt+↑↓ switch · ↑ choose · PgUp scroll · F1 help · Ctrl+Q quit"#]],
+    );
     assert_eq!((shown.last_seq, shown.at_end), (Some(7), true));
 }
 
@@ -227,25 +232,30 @@ fn replies_reactions_edits_and_deletions_in_a_group() {
     screen.selected = Some(ItemKey::Entry(2));
     screen.composing = Composing::Reply(2);
     screen.editor.insert("two\nlines");
-    check(&screen, 80, 18, expect![[r#"
-         ● me@chat.example.org        │ Our trip  3 members: You, ana, ben
-        ──────────────────────────────│─────────────────────────────────────────────────
-        ▌# Our trip             11:59 │
-        ▌  ana: See you there         │ ──────────────────── Today ────────────────────
-         # Book club              Wed │ ▌ ana
-           ana: See you there   999+  │ ▌ Shall we?  11:51
-                                      │
-                                      │ █ ben
-                                      │ █ ↪ ana: Shall we?
-                                      │ █ Let's  edited 11:52
-                                      │ █ 👍 2                                          " Hidden by multi-width symbols: [(35, " ")]
-                                      │
-                                      │                             deleted  11:53 ✓✓ ▐
-                                      │
-                                      │ ↪ ben: Let's
-                                      │ › two
-                                      │   lines
-         r reply · e edit · d delete · + react · Enter read all · ↑ ↓ choose · Esc back"#]]);
+    check(
+        &screen,
+        80,
+        18,
+        expect![[r#"
+             ● me@chat.example.org        │ Our trip  3 members: You, ana, ben
+            ──────────────────────────────│─────────────────────────────────────────────────
+            ▌# Our trip             11:59 │
+            ▌  ana: See you there         │ ──────────────────── Today ────────────────────
+             # Book club              Wed │ ▌ ana
+               ana: See you there   999+  │ ▌ Shall we?  11:51
+                                          │
+                                          │ █ ben
+                                          │ █ ↪ ana: Shall we?
+                                          │ █ Let's  edited 11:52
+                                          │ █ 👍 2                                          " Hidden by multi-width symbols: [(35, " ")]
+                                          │
+                                          │                                deleted  11:53 ▐
+                                          │
+                                          │ ↪ ben: Let's
+                                          │ › two
+                                          │   lines
+             r reply · e edit · d delete · + react · Enter read all · ↑ ↓ choose · Esc back"#]],
+    );
 }
 
 #[test]
@@ -264,47 +274,52 @@ fn hostile_text_stays_in_its_place() {
     if let Some(profile) = screen.model.profiles.get_mut(&ANA) {
         profile.display_name = "\u{200b}\u{202e}".into();
     }
-    check(&screen, 74, 40, expect![[r#"
-         ● me@chat.example.org        │ Our trip  3 members: You, (no name), ben
-        ──────────────────────────────│───────────────────────────────────────────
-        ▌# ␛]0;evil␇name of tw… 11:59 │
-        ▌  (no name): See you there   │
-         # Book club              Wed │
-           (no name): See you … 999+  │
-                                      │
-                                      │ ───────────────── Today ─────────────────
-                                      │ ▌ (no name)
-                                      │ ▌ ␛[2J␛[31mred␇ desrever ź̂̃̄ 日本語  11:51  " Hidden by multi-width symbols: [(60, " "), (62, " "), (64, " ")]
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
-                                      │ ▌ … (choose it and press Enter to read o…
-                                      │ ▌ 11:52
-                                      │
-                                      │───────────────────────────────────────────
-                                      │ › Write a message
-         Enter send · Alt+↑↓ conversation · ↑ choose a message · PgUp scroll · F…"#]]);
+    check(
+        &screen,
+        74,
+        40,
+        expect![[r#"
+             ● me@chat.example.org        │ Our trip  3 members: You, (no name), ben
+            ──────────────────────────────│───────────────────────────────────────────
+            ▌# ␛]0;evil␇name of tw… 11:59 │
+            ▌  (no name): See you there   │
+             # Book club              Wed │
+               (no name): See you … 999+  │
+                                          │
+                                          │ ───────────────── Today ─────────────────
+                                          │ ▌ (no name)
+                                          │ ▌ ␛[2J␛[31mred␇ desrever ź̂̃̄ 日本語  11:51  " Hidden by multi-width symbols: [(60, " "), (62, " "), (64, " ")]
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW
+                                          │ ▌ … (choose it and press Enter to read o…
+                                          │ ▌ 11:52
+                                          │
+                                          │───────────────────────────────────────────
+                                          │ › Write a message
+             Enter send · Alt+↑↓ switch · ↑ choose · PgUp scroll · F1 help · Ctrl+Q …"#]],
+    );
 }
 
 #[test]
@@ -316,17 +331,22 @@ fn without_a_connection() {
     screen.model.status = Status::Offline;
     screen.model.why_offline = Some("cannot reach chat.example.org: refused".into());
     screen.model.outbox_len = 1;
-    check(&screen, 100, 10, expect![[r#"
-         ○ me@chat.example.org        │ ana  online
-        ──────────────────────────────│─────────────────────────────────────────────────────────────────────
-        ▌● ana                  11:59 │ Offline: cannot reach chat.example.org: refused. You can write: it…
-        ▌  See you there              │
-         # Book club              Wed │ ────────────────────────────── Today ──────────────────────────────
-           ana: See you there   999+  │                                                       Hm  11:59 ○ ▐
-                                      │
-                                      │─────────────────────────────────────────────────────────────────────
-                                      │ › Write a message
-         Enter send · Alt+↑↓ conversation · ↑ choose a message · PgUp scroll · F1 help · Ctrl+Q quit"#]]);
+    check(
+        &screen,
+        100,
+        10,
+        expect![[r#"
+             ○ me@chat.example.org        │ ana
+            ──────────────────────────────│─────────────────────────────────────────────────────────────────────
+            ▌● ana                  11:59 │ Offline · 1 message waits to be sent · cannot reach chat.example.o…
+            ▌  See you there              │
+             # Book club              Wed │ ────────────────────────────── Today ──────────────────────────────
+               ana: See you there   999+  │                                                       Hm  11:59 ○ ▐
+                                          │
+                                          │─────────────────────────────────────────────────────────────────────
+                                          │ › Write a message
+             Enter send · Alt+↑↓ switch · ↑ choose · PgUp scroll · F1 help · Ctrl+Q quit"#]],
+    );
 }
 
 #[test]
@@ -339,27 +359,37 @@ fn small_screens() {
         ItemState::Plain,
     )];
     let mut screen = screen(ConversationKind::Direct, items);
-    check(&screen, 30, 10, expect![[r#"
-         ana  online
-        ──────────────────────────────
+    check(
+        &screen,
+        30,
+        10,
+        expect![[r#"
+             ana  online
+            ──────────────────────────────
 
-         ────────── Today ───────────
-         ▌ A few words that need
-         ▌ breaking  11:51
+             ────────── Today ───────────
+             ▌ A few words that need
+             ▌ breaking  11:51
 
-        ──────────────────────────────
-         › Write a message
-         Enter send · Alt+↑↓ convers…"#]]);
+            ──────────────────────────────
+             › Write a message
+             Enter send · Alt+↑↓ switch …"#]],
+    );
     screen.model.current = None;
-    check(&screen, 30, 8, expect![[r#"
-         ● me@chat.example.org
-        ──────────────────────────────
-         ● ana                  11:59
-           See you there
+    check(
+        &screen,
+        30,
+        8,
+        expect![[r#"
+             ● me@chat.example.org
+            ──────────────────────────────
+             ● ana                  11:59
+               See you there
 
-        ──────────────────────────────
-         › /dm NAME
-         Enter send · Alt+↑↓ convers…"#]]);
+            ──────────────────────────────
+             › /dm NAME
+             Enter send · Alt+↑↓ switch …"#]],
+    );
 }
 
 #[test]
