@@ -156,9 +156,10 @@ impl Session {
         if queue.closed.is_some() {
             return;
         }
-        if queue.frames.len() >= self.limits.frames_max
-            || queue.bytes + bytes.len() > self.limits.bytes_max
-        {
+        let too_much = queue.frames.len() >= self.limits.frames_max
+            || queue.bytes + bytes.len() > self.limits.bytes_max;
+        // One frame alone is no sign of slowness, however large it is.
+        if too_much && !queue.frames.is_empty() {
             queue.close(Code::SlowConsumer);
         } else {
             queue.bytes += bytes.len();

@@ -62,12 +62,13 @@ impl Chat {
                 );
                 if batch.is_empty() {
                     queue.working = false;
-                    return;
+                    break;
                 }
                 batch
             };
             self.work(&conversation, batch).await;
         }
+        self.forget_if_empty(conversation);
     }
 
     /// Decides and commits one batch and answers every command in it.
@@ -80,7 +81,11 @@ impl Chat {
             if decided.entries.is_empty() {
                 return self.answer_all(conversation, batch, decided);
             }
-            if let Err(problem) = self.before_append(conversation, &decided).await {
+            let prepared = async {
+                self.note_retention(conversation, &decided).await?;
+                self.before_append(conversation, &decided).await
+            };
+            if let Err(problem) = prepared.await {
                 return self.refuse_all(conversation, batch, &problem);
             }
             let started = Instant::now();
@@ -116,7 +121,7 @@ impl Chat {
 
     async fn decide_batch(
         &self,
-        conversation: &Conversation,
+        conversation: &Arc<Conversation>,
         batch: &[Queued],
     ) -> Result<Decided, Problem> {
         self.load(conversation).await?;
@@ -140,8 +145,12 @@ impl Chat {
                 .decide_one(conversation, queued, &mut decided, &mut overlay)
                 .await
             {
-                Ok((seq, at)) => decided.accepted.push(Accepted { index, seq, at }),
+                Ok((seq, at)) => {
+                    self.settle(conversation, queued, Ok(()));
+                    decided.accepted.push(Accepted { index, seq, at });
+                }
                 Err(problem) => {
+                    self.settle(conversation, queued, Err(&problem));
                     // A direct conversation is not begun for a message that is refused.
                     if decided.entries.len() > before {
                         return self.without(conversation, batch, index, problem).await;
@@ -156,19 +165,32 @@ impl Chat {
     /// The batch decided again without a first message that was refused after its conversation was begun.
     async fn without(
         &self,
-        conversation: &Conversation,
+        conversation: &Arc<Conversation>,
         batch: &[Queued],
         refused: usize,
         problem: Problem,
     ) -> Result<Decided, Problem> {
-        let (before, after) = batch.split_at(refused);
+        let before = batch.get(..refused).unwrap_or_default();
         let mut decided = Box::pin(self.decide_batch(conversation, before)).await?;
         decided.refused.push((refused, problem));
         // Those behind it are rare enough here to be refused for now: their devices try again.
-        for index in refused + 1..refused + after.len() {
-            decided.refused.push((index, Problem::new(Code::Busy)));
+        let busy = Problem::new(Code::Busy);
+        for (index, queued) in batch.iter().enumerate().skip(refused + 1) {
+            self.settle(conversation, queued, Err(&busy));
+            decided.refused.push((index, busy.clone()));
         }
         Ok(decided)
+    }
+
+    /// Remembers how a command was answered: what is behind one that was refused for now must wait.
+    fn settle(&self, conversation: &Conversation, queued: &Queued, answer: Result<(), &Problem>) {
+        let command = &queued.command;
+        let now = self.clock.now();
+        let mut queue = conversation
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.settled(command.device, command.client_id, answer, now);
     }
 
     async fn decide_one(
@@ -218,28 +240,18 @@ impl Chat {
         let result = match decision {
             Ok(Decision::Already { seq, at }) => Ok((seq, at)),
             Ok(Decision::Append(entry)) => {
+                let mut erase = Vec::new();
                 if let Action::Delete { target } = command.action {
-                    decided.erase.push(target);
-                    decided
-                        .erase
-                        .extend(self.edits_of(conversation, target, overlay).await?);
+                    erase = self.edits_of(conversation, target, overlay).await?;
+                    erase.push(target);
                 }
                 let answer = (entry.envelope.seq, entry.envelope.at);
                 take_entry(decided, overlay, entry)?;
+                decided.erase.extend(erase);
                 Ok(answer)
             }
             Err(reject) => Err(Problem::from(reject)),
         };
-        let mut queue = conversation
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.settled(
-            command.device,
-            command.client_id,
-            result.as_ref().map(|_| ()),
-            now,
-        );
         result
     }
 
@@ -399,16 +411,8 @@ impl Chat {
     }
 
     fn refuse_all(&self, conversation: &Conversation, batch: Vec<Queued>, problem: &Problem) {
-        let now = self.clock.now();
         for queued in batch {
-            let command = &queued.command;
-            {
-                let mut queue = conversation
-                    .queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                queue.settled(command.device, command.client_id, Err(problem), now);
-            }
+            self.settle(conversation, &queued, Err(problem));
             self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));
         }
     }

@@ -7,11 +7,12 @@ use tidings_core::conversation::Member;
 use tidings_core::entry::{Entry, Kind};
 use tidings_core::log::Seq;
 use tidings_core::{Body, UserId};
-use tidings_protocol::convert::entry_to_wire;
+use tidings_protocol::convert::{entry_from_wire, entry_to_wire};
 use tidings_protocol::sync::{Alteration, HistoryPage, HistoryRequest, ReactionSum};
 use tidings_protocol::{Code, Problem};
 use tidings_store::{Alterations, Direction, ReadLog, Want};
 
+use super::loaded::{Loaded, content_bytes};
 use super::{Chat, Conversation, problem_of_store};
 use crate::session::Caller;
 
@@ -55,30 +56,36 @@ impl Chat {
                 );
             }
         };
-        let conversation = self.open(request.conversation).await?;
+        let conversation = self.open_for(caller.user, request.conversation).await?;
         self.check_position(&conversation, caller, &request).await?;
         let max = self.settings.history_page_max;
         let limit = request
             .limit
             .map_or(max, |limit| limit as usize)
             .clamp(1, max);
-        let mut page = self
-            .try_page(&conversation, caller, &request, asked, limit)
-            .await?;
-        for _ in 1..TRIES_MAX {
-            // What alters the entries must be as of the head that the page names: a client adds up what
-            // comes after it.
-            if conversation
-                .try_loaded()
-                .is_none_or(|loaded| loaded.state.seq == page.head)
-            {
-                break;
-            }
-            page = self
+        let mut limit = limit;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (page, bytes) = self
                 .try_page(&conversation, caller, &request, asked, limit)
                 .await?;
+            // Edits can be much larger than what they alter: then fewer entries at a time.
+            if bytes > 2 * self.settings.history_page_bytes_max && page.entries.len() > 1 {
+                limit = (page.entries.len() / 4).max(1);
+                continue;
+            }
+            // What alters the entries must be as of the head that the page names: a client adds up what
+            // comes after it.
+            // Where entries come in all the time, a sum of reactions may be ahead of the page by one or two.
+            let level = |loaded: &Loaded| loaded.state.seq == page.head;
+            let is_level = conversation
+                .try_loaded()
+                .is_none_or(|loaded| level(&loaded));
+            if is_level || tries >= TRIES_MAX {
+                return Ok(page);
+            }
         }
-        Ok(page)
     }
 
     /// Refuses a position that is not one of this log: of another generation, below what is kept, above
@@ -132,7 +139,7 @@ impl Chat {
         request: &HistoryRequest,
         asked: Asked,
         limit: usize,
-    ) -> Result<HistoryPage, Problem> {
+    ) -> Result<(HistoryPage, usize), Problem> {
         let (head, trimmed, generation, member) = {
             let Some(loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::Internal));
@@ -188,7 +195,7 @@ impl Chat {
             return Err(Problem::new(Code::NotFound));
         }
         let own = |entry: &Entry| entry.envelope.author == caller.user;
-        Ok(HistoryPage {
+        let page = HistoryPage {
             id: request.id,
             conversation: conversation.id,
             generation,
@@ -203,7 +210,9 @@ impl Chat {
             head,
             trimmed,
             more: range.more,
-        })
+        };
+        let bytes = range.entries.iter().map(content_bytes).sum::<usize>() + edit_bytes(&page);
+        Ok((page, bytes))
     }
 
     async fn read_after(
@@ -388,6 +397,17 @@ impl Chat {
         }
         Ok(alterations)
     }
+}
+
+/// About how many bytes the edits of a page have.
+fn edit_bytes(page: &HistoryPage) -> usize {
+    let edits = page
+        .alterations
+        .iter()
+        .filter_map(|one| one.edit.as_deref());
+    edits
+        .map(|edit| content_bytes(&entry_from_wire(edit)))
+        .sum()
 }
 
 fn sum_reactions(alterations: &Alterations, reader: UserId, head: Seq) -> Vec<ReactionSum> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use tidings_core::entry::{Content, Entry};
 use tidings_core::log::LogId;
 use tidings_core::mark::{MarkKind, MarkValue, unread};
-use tidings_core::{ConversationId, Kind, UserId};
+use tidings_core::{Body, ConversationId, Kind, UserId};
 use tidings_protocol::convert::{entry_to_wire, kind_to_wire, role_to_wire, settings_to_wire};
-use tidings_protocol::entry::Settings;
+use tidings_protocol::entry::{Retention, Settings};
 use tidings_protocol::mark::MemberMarks;
 use tidings_protocol::sync::{
     Conversation as Summary, ConversationFrame, ConversationRequest, InboxPage, InboxRequest,
@@ -22,6 +23,12 @@ use crate::session::Caller;
 /// How far back a conversation's last message is looked for: behind that there are only reactions and joins.
 const LAST_SEARCHED: usize = 16;
 const LAST_BYTES_MAX: usize = 64 * 1024;
+/// How much of the last message a list shows …
+const LAST_CHARS_MAX: usize = 300;
+/// … if it can be shortened; opaque content is given whole or not at all.
+const LAST_OPAQUE_BYTES_MAX: usize = 4 * 1024;
+/// Entries that are counted one by one where counting starts at the trimmed mark.
+const COUNTED_MAX: u64 = 5_000;
 
 /// A conversation as a member has it, without what needs the store: this device's mark and the last message.
 /// `None` if the user is not in.
@@ -172,7 +179,11 @@ impl Chat {
         caller: Caller,
         id: ConversationId,
     ) -> Result<Option<Summary>, Problem> {
-        let conversation = self.open(id).await?;
+        let conversation = match self.open_for(caller.user, id).await {
+            Ok(conversation) => conversation,
+            Err(problem) if problem.code == Code::NotFound => return Ok(None),
+            Err(problem) => return Err(problem),
+        };
         let device = self
             .store
             .marks(conversation.log(), caller.device.0)
@@ -188,12 +199,41 @@ impl Chat {
             .iter()
             .find(|mark| mark.kind == MarkKind::Device)
             .map_or(0, |mark| mark.value.seq);
+        self.count_from_trimmed(&conversation, caller.user, &mut summary)
+            .await?;
         self.add_last(&conversation, caller.user, &mut summary)
             .await?;
         Ok(Some(summary))
     }
 
-    /// The last message that can be shown in a list.
+    /// Where messages are kept for some days only, counting starts at the trimmed mark: the place that the
+    /// summary gives as that of joining moves there.
+    async fn count_from_trimmed(
+        &self,
+        conversation: &Conversation,
+        user: UserId,
+        summary: &mut Summary,
+    ) -> Result<(), Problem> {
+        let trimmed = summary.trimmed;
+        let base = summary.read.seq.max(summary.joined.seq);
+        let days = matches!(summary.settings.retention, Retention::Days(_));
+        // Beyond this a badge says 999+ either way.
+        if !days || base >= trimmed || summary.head - trimmed > COUNTED_MAX {
+            return Ok(());
+        }
+        let counted = self
+            .count(conversation, user, trimmed + 1, summary.head)
+            .await?;
+        summary.joined = ReadMark {
+            seq: trimmed,
+            ordinal: summary.ordinal.saturating_sub(counted.all),
+            own: summary.own.saturating_sub(counted.own),
+        };
+        summary.unread = counted.all.saturating_sub(counted.own);
+        Ok(())
+    }
+
+    /// The last message that can be shown in a list, with its last edit, shortened: not for keeping.
     async fn add_last(
         &self,
         conversation: &Conversation,
@@ -212,23 +252,28 @@ impl Chat {
             .read(conversation.log(), read)
             .await
             .map_err(problem_of_store)?;
-        let Some(loaded) = conversation.try_loaded() else {
-            return Ok(());
-        };
-        let Some(member) = loaded.member_in(user) else {
-            return Ok(());
-        };
         let now = self.clock.now();
-        summary.last = page
-            .entries
-            .iter()
-            .find(|entry| {
+        let Some(mut last) = conversation.try_loaded().and_then(|loaded| {
+            let member = loaded.member_in(user)?;
+            let shows = |entry: &&Entry| {
                 entry.envelope.kind == Kind::Message
-                    && entry.body != tidings_core::Body::Erased
+                    && entry.body != Body::Erased
                     && entry.envelope.expires.is_none_or(|expires| expires > now)
                     && member.may_see(entry.seq())
-            })
-            .map(|entry| entry_to_wire(entry, entry.envelope.author == user));
+            };
+            page.entries.iter().find(shows).cloned()
+        }) else {
+            return Ok(());
+        };
+        // Its edits are newer, so the last one is most often on the page too.
+        let edit = page.entries.iter().find(|entry| {
+            entry.envelope.kind == Kind::Edit && entry.envelope.target == Some(last.seq())
+        });
+        if let Some(Body::Edit(content)) = edit.map(|edit| &edit.body) {
+            last.body = Body::Message(content.clone());
+        }
+        shorten(&mut last);
+        summary.last = Some(entry_to_wire(&last, last.envelope.author == user));
         Ok(())
     }
 
@@ -241,7 +286,7 @@ impl Chat {
         caller: Caller,
         request: MembersRequest,
     ) -> Result<MembersPage, Problem> {
-        let conversation = self.open(request.conversation).await?;
+        let conversation = self.open_for(caller.user, request.conversation).await?;
         let Some(loaded) = conversation.try_loaded() else {
             return Err(Problem::new(Code::Internal));
         };
@@ -269,6 +314,23 @@ impl Chat {
             members,
             more,
         })
+    }
+}
+
+/// What a list of conversations shows of a message.
+fn shorten(entry: &mut Entry) {
+    match &mut entry.body {
+        Body::Message(Content::Text(text)) => {
+            if let Some((end, _)) = text.text.char_indices().nth(LAST_CHARS_MAX) {
+                text.text.truncate(end);
+            }
+            text.mentions.truncate(1);
+            text.attachments.truncate(1);
+        }
+        Body::Message(Content::Opaque(opaque)) if opaque.bytes.len() > LAST_OPAQUE_BYTES_MAX => {
+            entry.body = Body::Erased;
+        }
+        _ => {}
     }
 }
 

@@ -16,6 +16,7 @@ use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::Problem;
 use tidings_store::{DocumentKind, Durability, PutDocument, PutError, StoreError, Want};
 
+use super::drive::Decided;
 use super::{Chat, Conversation, problem_of_store};
 use crate::session::Caller;
 
@@ -87,32 +88,54 @@ impl Chat {
                 let Ok(id) = <[u8; 16]>::try_from(document.key.as_slice()) else {
                     continue;
                 };
-                let conversation = self.open(ConversationId(id)).await?;
-                self.trim(&conversation).await?;
+                // What is wrong with one must not keep the others.
+                let looked = async {
+                    let conversation = self.open(ConversationId(id)).await?;
+                    self.trim(&conversation).await
+                };
+                if let Err(problem) = looked.await {
+                    tracing::error!(
+                        conversation = %ConversationId(id),
+                        code = problem.code.name(),
+                        "retention could not be kept"
+                    );
+                }
             }
         }
     }
 
-    /// Takes note that a conversation's retention is bounded (or no longer), and from where its devices
-    /// are owed what is in it.
-    pub(super) async fn retention_changed(self: Arc<Self>, conversation: &Arc<Conversation>) {
-        let Some(retention) = conversation
+    /// Before an append that bounds a conversation's retention: takes note of it, so that whatever happens
+    /// next it is looked at again. The note stays when the retention is unbounded later; it costs one look.
+    pub(super) async fn note_retention(
+        &self,
+        conversation: &Conversation,
+        decided: &Decided,
+    ) -> Result<(), Problem> {
+        let before = conversation
             .try_loaded()
-            .map(|loaded| loaded.state.settings.retention)
-        else {
-            return;
-        };
-        let value = (retention != Retention::Forever).then(|| vec![1]);
+            .map_or(Retention::Forever, |loaded| loaded.state.settings.retention);
+        let now = decided.state.settings.retention;
+        if now == before || now == Retention::Forever {
+            return Ok(());
+        }
         let put = PutDocument {
             kind: DocumentKind::Retention,
             key: conversation.id.0.to_vec(),
             expected: None,
-            value,
+            value: Some(vec![1]),
         };
-        if let Err(PutError::Store(error)) = self.store.put_document(put).await {
-            tracing::error!(%error, "a bounded retention could not be noted");
+        match self.store.put_document(put).await {
+            Ok(_) | Err(PutError::Conflict { .. }) => Ok(()),
+            Err(PutError::Store(error)) => Err(problem_of_store(error)),
         }
-        if retention == Retention::UntilDelivered
+    }
+
+    /// The retention is another one now: from where devices are owed what is in the log.
+    pub(super) async fn retention_changed(self: Arc<Self>, conversation: &Arc<Conversation>) {
+        let retention = conversation
+            .try_loaded()
+            .map(|loaded| loaded.state.settings.retention);
+        if retention == Some(Retention::UntilDelivered)
             && let Err(problem) = self.owe_to_devices(conversation).await
         {
             tracing::error!(
@@ -314,7 +337,7 @@ impl Chat {
             .clock
             .now()
             .0
-            .saturating_sub(self.settings.device_silent_days * DAY_MILLIS);
+            .saturating_sub(self.settings.device_silent_days.saturating_mul(DAY_MILLIS));
         let mut lowest = head;
         for (user, delivered, joined) in members {
             let devices = self.users.device_records(user).await?;

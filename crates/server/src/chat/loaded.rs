@@ -297,6 +297,16 @@ impl Loaded {
         self.told_sum = digest::add(digest::remove(self.told_sum, before), after);
     }
 
+    /// What others know of everybody's marks is now what they are. The sum is to be made anew.
+    pub(super) fn tell_all(&mut self) {
+        for marks in self.marks.values_mut() {
+            marks.told = MemberMarks {
+                delivered: marks.delivered,
+                shown: marks.shown,
+            };
+        }
+    }
+
     /// Adds up the told marks of all who are in: after a load, or when somebody came or went.
     pub(super) fn sum_told(&mut self, id: ConversationId) {
         self.told_sum = 0;
@@ -344,6 +354,30 @@ pub(super) fn subjects(entry: &Entry) -> Vec<UserId> {
         Body::Leave => vec![entry.envelope.author],
         Body::Remove { user } | Body::Role { user, .. } => vec![*user],
         _ => Vec::new(),
+    }
+}
+
+/// About how many bytes an entry's content has on the wire.
+pub(super) fn content_bytes(entry: &Entry) -> usize {
+    use tidings_core::Body;
+    use tidings_core::entry::Content;
+    match &entry.body {
+        Body::Message(content) | Body::Edit(content) => match content {
+            Content::Text(text) => {
+                let attachments = text.attachments.iter().map(|attachment| {
+                    attachment.reference.len()
+                        + attachment.name.len()
+                        + attachment.media_type.len()
+                        + 64
+                });
+                text.text.len() + text.mentions.len() * 30 + attachments.sum::<usize>()
+            }
+            Content::Opaque(opaque) => opaque.bytes.len() * 4 / 3 + opaque.content_type.len(),
+        },
+        Body::Create { members, .. } => members.len() * 60,
+        Body::Join { users, .. } => users.len() * 30,
+        Body::Commit(opaque) => opaque.bytes.len() * 4 / 3,
+        _ => 0,
     }
 }
 

@@ -24,6 +24,15 @@ const STEP_MILLIS: u64 = 1_000;
 /// Envelopes read at a time while counting.
 const COUNT_PAGE: usize = 1_000;
 
+/// Entries that count, in a range of a log.
+pub(super) struct Counted {
+    pub all: u64,
+    /// Those of one user.
+    pub own: u64,
+    /// Whether every envelope of the range is still kept.
+    pub complete: bool,
+}
+
 /// A read mark that is to be raised, with the counts at its place.
 struct ReadStep {
     value: MarkValue,
@@ -53,7 +62,7 @@ impl Chat {
         caller: Caller,
         update: MarkUpdate,
     ) -> Result<(), Problem> {
-        let conversation = self.open(update.conversation).await?;
+        let conversation = self.open_for(caller.user, update.conversation).await?;
         // Who has read something has received it.
         let delivered = update.delivered.max(update.read);
         {
@@ -134,12 +143,33 @@ impl Chat {
         (head, head_ordinal, own_total): (Seq, u64, u64),
     ) -> Result<(u64, u64), Problem> {
         let upwards = seq.saturating_sub(before.seq) <= head.saturating_sub(seq);
-        let (mut from, last) = if upwards {
-            (before.seq + 1, seq)
-        } else {
-            (seq + 1, head)
+        if upwards {
+            let counted = self.count(conversation, user, before.seq + 1, seq).await?;
+            if counted.complete {
+                return Ok((before.ordinal + counted.all, before.own + counted.own));
+            }
+        }
+        // Envelopes are forgotten from the beginning, never from the end.
+        let counted = self.count(conversation, user, seq + 1, head).await?;
+        Ok((
+            head_ordinal.saturating_sub(counted.all),
+            own_total.saturating_sub(counted.own),
+        ))
+    }
+
+    /// Counts the entries that count in a range of envelopes, and a user's own among them.
+    pub(super) async fn count(
+        &self,
+        conversation: &Conversation,
+        user: UserId,
+        mut from: Seq,
+        last: Seq,
+    ) -> Result<Counted, Problem> {
+        let mut counted = Counted {
+            all: 0,
+            own: 0,
+            complete: true,
         };
-        let (mut counted, mut own) = (0, 0);
         while from <= last {
             let read = ReadLog {
                 from,
@@ -153,24 +183,18 @@ impl Chat {
                 .read(conversation.log(), read)
                 .await
                 .map_err(problem_of_store)?;
+            counted.complete &= page.entries.first().map(|entry| entry.seq()) == Some(from);
             let Some(end) = page.entries.last().map(|entry| entry.seq()) else {
                 break;
             };
             for entry in page.entries.iter().take_while(|entry| entry.seq() <= last) {
-                counted += u64::from(entry.envelope.counts);
-                own += u64::from(entry.envelope.counts && entry.envelope.author == user);
+                counted.all += u64::from(entry.envelope.counts);
+                counted.own += u64::from(entry.envelope.counts && entry.envelope.author == user);
             }
             from = end + 1;
             tokio::task::yield_now().await;
         }
-        Ok(if upwards {
-            (before.ordinal + counted, before.own + own)
-        } else {
-            (
-                head_ordinal.saturating_sub(counted),
-                own_total.saturating_sub(own),
-            )
-        })
+        Ok(counted)
     }
 
     async fn raise(
@@ -297,7 +321,12 @@ impl Chat {
             return;
         };
         loaded.telling = false;
-        let untold = std::mem::take(&mut loaded.untold);
+        let mut untold = std::mem::take(&mut loaded.untold);
+        // Who went meanwhile is in nobody's digest any more.
+        untold.retain(|user| loaded.member_in(*user).is_some());
+        if untold.is_empty() {
+            return;
+        }
         if loaded.tells_marks() {
             for user in &untold {
                 loaded.tell(conversation.id, *user);
@@ -351,7 +380,7 @@ impl Chat {
         caller: Caller,
         request: ReceiptsRequest,
     ) -> Result<Receipts, Problem> {
-        let conversation = self.open(request.conversation).await?;
+        let conversation = self.open_for(caller.user, request.conversation).await?;
         let entry = self
             .read_one(&conversation, request.seq, Want::Envelopes)
             .await?;

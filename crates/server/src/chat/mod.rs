@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidings_core::conversation::Limits;
+use tidings_core::conversation::{ConversationKind, Limits};
 use tidings_core::log::LogId;
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
-use tidings_core::{ConversationId, UserId};
+use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::mark::MarkUpdate;
 use tidings_protocol::presence::{Typing, TypingEvent};
 use tidings_protocol::{Code, Problem, ServerFrame};
@@ -75,6 +75,11 @@ struct Conversation {
 impl Conversation {
     fn log(&self) -> LogId {
         LogId::conversation(self.id)
+    }
+
+    fn is_idle(&self, now: Time) -> bool {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.is_idle(now)
     }
 
     /// The loaded state. `None` before the first load.
@@ -161,7 +166,7 @@ impl Chat {
             self.watch_conversation_id(session.id, None);
             return Ok(());
         };
-        let conversation = self.open(id).await?;
+        let conversation = self.open_for(session.caller.user, id).await?;
         {
             let Some(mut loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::NotFound));
@@ -175,6 +180,10 @@ impl Chat {
             }
         }
         self.watch_conversation_id(session.id, Some(conversation));
+        if session.closed().is_some() {
+            // It ended meanwhile; whoever ended it has cleaned up already.
+            self.watch_conversation_id(session.id, None);
+        }
         Ok(())
     }
 
@@ -199,7 +208,8 @@ impl Chat {
     /// # Errors
     /// When the user is not a member.
     pub async fn typing(self: &Arc<Self>, caller: Caller, typing: Typing) -> Result<(), Problem> {
-        let conversation = self.open(typing.conversation).await?;
+        let conversation = self.open_for(caller.user, typing.conversation).await?;
+        self.check_not_blocked(&conversation, caller.user).await?;
         let Some(loaded) = conversation.try_loaded() else {
             return Err(Problem::new(Code::NotFound));
         };
@@ -232,6 +242,27 @@ impl Chat {
         Ok(())
     }
 
+    /// Who is blocked in a direct conversation does not reach the other by typing either.
+    async fn check_not_blocked(
+        &self,
+        conversation: &Conversation,
+        user: UserId,
+    ) -> Result<(), Problem> {
+        let other = conversation.try_loaded().and_then(|loaded| {
+            let direct = loaded.state.kind == ConversationKind::Direct;
+            let other = loaded
+                .members
+                .keys()
+                .copied()
+                .find(|member| *member != user);
+            other.filter(|_| direct)
+        });
+        if other.is_some() && self.users.facts(user, other).await?.blocked {
+            return Err(Problem::new(Code::Blocked));
+        }
+        Ok(())
+    }
+
     /// Whether two users are in one conversation.
     ///
     /// # Errors
@@ -252,7 +283,8 @@ impl Chat {
             self.conversations_of(one).await?,
             self.conversations_of(other).await?,
         );
-        Ok(mine.iter().any(|id| theirs.contains(id)))
+        // Both in the order of their ids.
+        Ok(mine.iter().any(|id| theirs.binary_search(id).is_ok()))
     }
 
     /// Takes no more commands, and returns when all that were accepted are answered and every mark is on
@@ -295,12 +327,7 @@ impl Chat {
             };
             after = Some(last.log);
             for row in marks.chunk_by(|a, b| a.log == b.log) {
-                let seq_of = |kind| {
-                    row.iter()
-                        .find(|mark: &&Mark| mark.kind == kind)
-                        .map_or(0, |mark| mark.value.seq)
-                };
-                if seq_of(MarkKind::Joined) > seq_of(MarkKind::Left)
+                if is_in(row)
                     && let Some(id) = row.first().and_then(|mark| mark.log.as_conversation())
                 {
                     rows.push((id, diffusion::head_in_row(row)));
@@ -316,17 +343,66 @@ impl Chat {
         Ok(conversation)
     }
 
-    async fn load(&self, conversation: &Conversation) -> Result<(), Problem> {
-        conversation
-            .loaded
-            .get_or_try_init(|| async {
-                Loaded::read(&*self.store, conversation.id, &self.clock)
+    /// The conversation, loaded, for somebody who says to be a member. Ids are anybody's to guess: what is
+    /// not in memory is only loaded for who is in it.
+    async fn open_for(
+        &self,
+        user: UserId,
+        id: ConversationId,
+    ) -> Result<Arc<Conversation>, Problem> {
+        let in_memory = self.shard(id).get(&id).cloned();
+        if !in_memory.is_some_and(|conversation| conversation.loaded.get().is_some()) {
+            let marks = self
+                .store
+                .marks(LogId::conversation(id), user.0)
+                .await
+                .map_err(problem_of_store)?;
+            if !is_in(&marks) {
+                return Err(Problem::new(Code::NotFound));
+            }
+        }
+        self.open(id).await
+    }
+
+    /// Loads in a task of its own: whoever asked may be slow to go on, or be gone, while others wait for
+    /// the same conversation.
+    async fn load(&self, conversation: &Arc<Conversation>) -> Result<(), Problem> {
+        if conversation.loaded.get().is_some() {
+            return Ok(());
+        }
+        let (store, clock, conversation) =
+            (self.store.clone(), self.clock.clone(), conversation.clone());
+        let loading = tokio::spawn(async move {
+            let read = || async {
+                Loaded::read(&*store, conversation.id, &clock)
                     .await
                     .map(Mutex::new)
-            })
-            .await
-            .map_err(problem_of_store)?;
-        Ok(())
+            };
+            conversation.loaded.get_or_try_init(read).await.map(|_| ())
+        });
+        match loading.await {
+            Ok(loaded) => loaded.map_err(problem_of_store),
+            Err(_) => Err(Problem::new(Code::Internal)),
+        }
+    }
+
+    #[cfg(test)]
+    fn is_in_memory(&self, id: ConversationId) -> bool {
+        self.shard(id).contains_key(&id)
+    }
+
+    /// A conversation that turned out not to be there takes no room.
+    fn forget_if_empty(&self, conversation: Arc<Conversation>) {
+        let mut shard = self.shard(conversation.id);
+        // The map's and ours: nobody else holds it, and nobody can get it while the shard is locked.
+        if Arc::strong_count(&conversation) == 2
+            && conversation.is_idle(self.clock.now())
+            && conversation
+                .try_loaded()
+                .is_none_or(|loaded| loaded.state.seq == 0)
+        {
+            shard.remove(&conversation.id);
+        }
     }
 
     /// The conversation as it is in memory; perhaps not loaded.
@@ -336,7 +412,7 @@ impl Chat {
             return conversation.clone();
         }
         if shard.len() >= self.settings.hot_conversations_max.div_ceil(SHARDS) {
-            make_room(&mut shard);
+            make_room(&mut shard, self.clock.now());
         }
         let conversation = Arc::new(Conversation {
             id,
@@ -359,13 +435,23 @@ impl Chat {
     }
 }
 
+/// Whether a user's marks in one log say that the user is in: joined after it last left.
+fn is_in(marks: &[Mark]) -> bool {
+    let seq_of = |kind| {
+        let mark = marks.iter().find(|mark| mark.kind == kind);
+        mark.map_or(0, |mark| mark.value.seq)
+    };
+    seq_of(MarkKind::Joined) > seq_of(MarkKind::Left)
+}
+
 /// Forgets a quarter of the conversations that nobody uses at this moment. Everything of them is in the
 /// store; they are loaded again when needed. Never two of one id: nobody else holds those that go.
-fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>) {
+fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>, now: Time) {
     let mut room = shard.len() / 4 + 1;
     shard.retain(|_, conversation| {
         let in_use = room == 0
             || Arc::strong_count(conversation) > 1
+            || !conversation.is_idle(now)
             || conversation
                 .try_loaded()
                 .is_some_and(|loaded| loaded.has_unfinished());

@@ -15,9 +15,12 @@ use tidings_protocol::sync::{ConversationFrame, Entries, Gone};
 
 use super::drive::changes_retention;
 use super::inbox::summary;
-use super::loaded::Loaded;
+use super::loaded::{Loaded, content_bytes};
 use super::{Chat, Conversation};
 use crate::session::Event;
+
+/// Bytes of content in one live event, about; one entry alone may have more.
+const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 impl Chat {
     /// Moves the loaded state on over committed entries and tells everybody concerned.
@@ -60,7 +63,12 @@ impl Chat {
     fn publish_membership(&self, conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) {
         let id = conversation.id;
         let before: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
+        let told_marks = loaded.tells_marks();
         self.advance(conversation, loaded, entry);
+        if loaded.tells_marks() && !told_marks {
+            // From now on everybody is told everybody's marks: their digests say that there is news.
+            loaded.tell_all();
+        }
         loaded.sum_told(id);
         let after: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
         self.push_to(
@@ -97,6 +105,12 @@ impl Chat {
     }
 
     fn push_entries(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry]) {
+        if entries.len() > 1 && entries.iter().map(content_bytes).sum::<usize>() > EVENT_BYTES_MAX {
+            // Halves, until an event is no larger than any client can take beside what else waits.
+            let (first, second) = entries.split_at(entries.len() / 2);
+            self.push_entries(id, loaded, first);
+            return self.push_entries(id, loaded, second);
+        }
         self.push_to(id, loaded, entries, loaded.present().map(|(user, _)| user));
     }
 

@@ -77,6 +77,12 @@ impl Queue {
         batch
     }
 
+    /// Whether nothing waits and nobody must come again first: then nothing is lost with it.
+    pub(super) fn is_idle(&self, now: Time) -> bool {
+        let remembered = |(_, at): &(ClientId, Time)| now.millis_since(*at) < BEHIND_MILLIS;
+        !self.working && self.waiting.is_empty() && !self.refused.values().any(remembered)
+    }
+
     /// Whether this send must wait until an earlier one of its device, which was refused for now, has
     /// come again (rule 2 of the design).
     pub(super) fn is_behind(&self, device: DeviceId, client_id: ClientId, now: Time) -> bool {
@@ -152,6 +158,11 @@ impl Chat {
             return Err((reply, Problem::new(Code::Draining)));
         }
         let (client_id, direct_with) = (frame.client_id, frame.to);
+        if client_id == ClientId([0; 16]) {
+            // The server's own entries have it.
+            let detail = "client_id: the nil UUID is nobody's";
+            return Err((reply, Problem::new(Code::Invalid).detail(detail)));
+        }
         let makes_link = matches!(&frame.action, WireAction::Configure(change) if change.invite_link == Some(true));
         let new_link = if makes_link { random() } else { [0; 16] };
         let action = match action_from_wire(frame.action, new_link) {

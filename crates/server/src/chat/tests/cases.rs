@@ -395,3 +395,77 @@ async fn an_invite_link_lets_in_until_it_is_withdrawn() {
         Code::LinkInvalid
     );
 }
+
+#[tokio::test]
+async fn the_nil_client_id_is_nobodys() {
+    let world = World::new();
+    let (anna, ben) = (world.person("anna").await, world.person("ben").await);
+    let mut send = said(To(ben.caller.user), "hello");
+    send.client_id = tidings_core::ClientId([0; 16]);
+    assert_eq!(
+        world.send(&anna, send).await.unwrap_err().code,
+        Code::Invalid
+    );
+}
+
+#[tokio::test]
+async fn sends_behind_a_refused_first_message_keep_their_order() {
+    let world = World::new();
+    let (anna, ben) = (world.person("anna").await, world.person("ben").await);
+    let empty = said(To(ben.caller.user), "");
+    let (second, third) = (
+        said(To(ben.caller.user), "second"),
+        said(To(ben.caller.user), "third"),
+    );
+    // The first two share a batch; the third comes once they are answered.
+    let answers = [
+        world.send_later(&anna, empty),
+        world.send_later(&anna, second.clone()),
+    ];
+    let [empty, held] = answers.map(|answer| async { answer.await.unwrap() });
+    assert_eq!(empty.await.unwrap_err().code, Code::Invalid);
+    let held = held.await;
+    if held.is_err() {
+        assert_eq!(held.unwrap_err().code, Code::Busy);
+        assert_eq!(
+            world.send(&anna, third.clone()).await.unwrap_err().code,
+            Code::Behind
+        );
+    }
+    world.send(&anna, second).await.unwrap();
+    let sent = world.send(&anna, third).await.unwrap();
+    assert_eq!(
+        world.texts(&ben, sent.conversation).await,
+        ["second", "third"]
+    );
+}
+
+#[tokio::test]
+async fn strangers_load_nothing() {
+    let world = World::new();
+    let (anna, ben, carl) = (
+        world.person("anna").await,
+        world.person("ben").await,
+        world.person("carl").await,
+    );
+    let sent = world.say(&anna, To(ben.caller.user), "hello").await;
+    let world = world.restarted();
+    for id in [sent.conversation, tidings_core::ConversationId([7; 16])] {
+        assert_eq!(
+            world.after(&carl, id, 0).await.unwrap_err().code,
+            Code::NotFound
+        );
+        assert!(!world.chat.is_in_memory(id));
+    }
+    let nowhere = tidings_core::ConversationId([8; 16]);
+    assert_eq!(
+        world
+            .send(&carl, said(In(nowhere), "hello"))
+            .await
+            .unwrap_err()
+            .code,
+        Code::NotFound
+    );
+    world.settle().await;
+    assert!(!world.chat.is_in_memory(nowhere));
+}

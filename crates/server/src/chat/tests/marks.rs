@@ -244,3 +244,54 @@ async fn marks_of_a_group_are_gathered_and_of_a_large_one_summed_for_those_who_l
         assert_eq!(world.digest(device), world.digest_of_inbox(device).await);
     }
 }
+
+#[tokio::test]
+async fn who_leaves_right_after_reading_leaves_the_digests_right() {
+    let world = World::new();
+    let (anna, ben, carl) = (
+        world.person("anna").await,
+        world.person("ben").await,
+        world.person("carl").await,
+    );
+    let group = world
+        .group(&anna, &[&ben, &carl], Settings::default())
+        .await;
+    let sent = world.say(&anna, In(group), "hello").await;
+    world.mark(&ben, group, 0, sent.seq).await;
+    world.leave(&ben, group).await;
+    world.settle().await;
+    for device in [&anna, &carl] {
+        assert_eq!(world.digest(device), world.digest_of_inbox(device).await);
+    }
+}
+
+#[tokio::test]
+async fn ticks_are_told_again_when_a_large_group_becomes_small() {
+    let world = World::new();
+    let anna = world.person("anna").await;
+    let mut others = Vec::new();
+    for number in 0..32 {
+        others.push(world.person(&format!("person{number}")).await);
+    }
+    let group = world
+        .group(
+            &anna,
+            &others.iter().collect::<Vec<_>>(),
+            Settings::default(),
+        )
+        .await;
+    let sent = world.say(&anna, In(group), "hello").await;
+    for other in &others {
+        world.mark(other, group, sent.seq, 0).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    world.leave(&others[31], group).await;
+    let seen = world.conversation(&anna, group).await.unwrap();
+    let delivered = seen
+        .members
+        .iter()
+        .filter(|member| member.user != anna.caller.user)
+        .map(|member| member.marks.delivered);
+    assert_eq!(delivered.min(), Some(sent.seq));
+    assert_eq!(world.digest(&anna), world.digest_of_inbox(&anna).await);
+}

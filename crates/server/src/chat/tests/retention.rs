@@ -216,6 +216,11 @@ async fn days_pass() {
     world.chat.keep_retentions().await.unwrap();
     assert_eq!(world.texts(&ben, group).await, ["new"]);
     assert_eq!(world.restarted().texts(&ben, group).await, ["new"]);
+    assert_eq!(
+        world.conversation(&ben, group).await.unwrap().unread,
+        1,
+        "counting starts at the trimmed mark"
+    );
 }
 
 #[tokio::test]
