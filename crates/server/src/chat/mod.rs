@@ -1,9 +1,9 @@
 //! Conversations: decide, commit, fan out; and everything that is derived from their logs and marks.
 //!
-//! A command comes in through [`Chat::send`], waits in its conversation's queue ([`queue`]), is
-//! decided and committed with its neighbours ([`drive`]) and goes out to the live sessions
-//! ([`publish`]). Reading ([`inbox`], [`history`]) and marks ([`marks`]) work on the same loaded
-//! conversation ([`loaded`]). [`keep`] is what happens by itself: expiry, trimming, summaries.
+//! A command comes in through [`Chat::send`], waits in its conversation's queue (`queue`), is
+//! decided and committed with its neighbours (`drive`) and goes out to the live sessions
+//! (`publish`). Reading (`inbox`, `history`) and marks (`marks`) work on the same loaded
+//! conversation (`loaded`). `keep` is what happens by itself: expiry, trimming, summaries.
 
 mod diffusion;
 mod drive;

@@ -1,5 +1,5 @@
 //! Every setting of the server: its name (the unit last), its default and what it means, in one place
-//! ([`sections`]). Set by a TOML file, then by the environment, then by flags ([`load`]).
+//! (`sections`). Set by a TOML file, then by the environment, then by flags (`load`).
 
 pub mod load;
 pub mod sections;

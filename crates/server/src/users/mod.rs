@@ -1,14 +1,14 @@
 //! Accounts: signing up, logging in, devices and their tokens, profiles, blocks, the private map.
 //!
-//! All of it is documents of the store ([`record`] has their forms). Three rules hold it together:
+//! All of it is documents of the store (`record` has their forms). Three rules hold it together:
 //!
 //! * **A username belongs to whom its claim names**; the claim is written before the account and
-//!   confirmed after it ([`sign_up`]).
+//!   confirmed after it (`sign_up`).
 //! * **A device's document makes its token valid.** The token's own document only leads to it, so that
-//!   logging in and revoking are one durable step each ([`device`]).
-//! * **What changes documents runs to its end** even if whoever asked hangs up ([`finish`]): otherwise a
+//!   logging in and revoking are one durable step each (`device`).
+//! * **What changes documents runs to its end** even if whoever asked hangs up (`finish`): otherwise a
 //!   cache could keep what the store no longer has. What is read is cached only if nothing changed
-//!   meanwhile ([`cache`]).
+//!   meanwhile (`cache`).
 
 mod block;
 mod cache;
