@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use tidings_protocol::Encoding;
 
+use crate::Error;
+
 /// Plays many clients at once against a Tidings server and says how it did.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tidings-load", version, about)]
@@ -29,13 +31,13 @@ pub struct Common {
     #[arg(long, global = true, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Start this `tidings` for the run, on free ports, with an empty data directory and wide limits.
-    #[arg(long, global = true, value_name = "PROGRAM", conflicts_with_all = ["server_pid"])]
+    #[arg(long, global = true, value_name = "PROGRAM")]
     pub spawn: Option<PathBuf>,
     /// Where the started server keeps its data (a new directory in there, removed afterwards).
-    #[arg(long, global = true, value_name = "DIRECTORY", requires = "spawn")]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
     pub data_in: Option<PathBuf>,
     /// A setting of the started server, as `section.name=value`; repeatable.
-    #[arg(long = "set", global = true, value_name = "SETTING", requires = "spawn", value_parser = parse_setting)]
+    #[arg(long = "set", global = true, value_name = "SETTING", value_parser = parse_setting)]
     pub settings: Vec<(String, String)>,
     /// How frames are written.
     #[arg(long, global = true, value_enum, default_value = "cbor")]
@@ -49,6 +51,28 @@ pub struct Common {
     /// Print one JSON object instead of a table.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Common {
+    /// Checks what belongs together. (Clap looks at what stands before and after the scenario apart.)
+    ///
+    /// # Errors
+    /// Says what does not fit.
+    pub fn check(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::Arguments(what.to_owned()));
+        match &self.spawn {
+            Some(_) if self.server_pid.is_some() => {
+                refuse("--server-pid is for a server that runs already, --spawn starts one")
+            }
+            None if !self.settings.is_empty() => {
+                refuse("--set is for a server that --spawn starts")
+            }
+            None if self.data_in.is_some() => {
+                refuse("--data-in is for a server that --spawn starts")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How frames are written.
@@ -324,16 +348,24 @@ mod tests {
         assert_eq!(parse_server("127.0.0.1").unwrap().port(), 80);
         assert_eq!(parse_server("http://[::1]:9").unwrap().port(), 9);
         assert!(parse("chat --server https://example.org").is_err());
-        assert!(parse("chat --spawn tidings --server-pid 7").is_err());
-        assert!(
-            parse("chat --set chat.trim_delay_ms=1").is_err(),
-            "--set without --spawn"
-        );
-        let args = parse("chat --spawn tidings --set chat.trim_delay_ms=1").unwrap();
+        let args = parse("--spawn tidings chat --set chat.trim_delay_ms=1").unwrap();
+        assert!(args.common.check().is_ok());
         assert_eq!(
             args.common.settings,
             [("chat.trim_delay_ms".to_owned(), "1".to_owned())]
         );
+    }
+
+    #[test]
+    fn what_belongs_to_a_started_server_needs_one() {
+        for line in [
+            "chat --set chat.trim_delay_ms=1",
+            "--data-in /tmp chat",
+            "--spawn tidings chat --server-pid 7",
+        ] {
+            assert!(parse(line).unwrap().common.check().is_err(), "{line}");
+        }
+        assert!(parse("chat --server-pid 7").unwrap().common.check().is_ok());
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Error {
 /// # Errors
 /// When the run could not be done.
 pub fn run(args: &Args) -> Result<Report, Error> {
+    args.common.check()?;
     process::raise_open_files_limit();
     let mut server = server::Server::find(&args.common)?;
     match &args.command {
