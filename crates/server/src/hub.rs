@@ -2,6 +2,9 @@
 //!
 //! A conversation pushes under its own lock and then the user's (always in this order), so that what a
 //! session is sent and what its digest says never disagree.
+//!
+//! In: events from conversations (`chat/publish.rs`, `chat/marks.rs`). Next: each session's queue
+//! (`session.rs`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,8 @@
 //! A session: one live connection of a device, as the rest of the server sees it. A bounded queue of
 //! encoded frames that some transport (WebSocket, server-sent events, long polling) empties.
+//!
+//! In: frames from the hub and answers. Next: the transport that drains the queue (`gateway/ws`,
+//! `gateway/polled.rs`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! Pages of entries. Every page says which range of seqs it covers, and is right by itself: with its
 //! entries comes what alters them, also from outside the page.
+//!
+//! In: `history` requests from the gateway. Next: the answer goes back the way it came.
 
 use std::sync::Arc;
 

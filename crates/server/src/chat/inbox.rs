@@ -1,4 +1,7 @@
 //! Conversations as one of their members has them: the inbox, one of them, its members.
+//!
+//! In: `inbox`, `conversation` and `members` requests. Next: the answer goes back the way it came; the
+//! client then asks for the `history` of what it lacks.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! What a command names: an earlier try of it, its target, the facts from outside the log.
+//!
+//! In: a command that `drive` has taken from the queue. Next: `decide` in the core, which sees no more than
+//! this.
 
 use std::collections::HashMap;
 
