@@ -122,7 +122,8 @@ fn conversation(
 
     let room = width.saturating_sub(badge.width() + 4);
     let mut second = vec![edge, Span::raw("  ")];
-    let used = below(screen, view, room, &mut second);
+    // A column between the text and the badge.
+    let used = below(screen, view, room.saturating_sub(1), &mut second);
     second.push(Span::raw(" ".repeat(room.saturating_sub(used))));
     second.push(Span::styled(badge, style::BADGE));
     [first, Line::from(second)]

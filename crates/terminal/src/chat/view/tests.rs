@@ -284,7 +284,7 @@ fn hostile_text_stays_in_its_place() {
             ▌# ␛]0;evil␇name of tw… 11:59 │
             ▌  (no name): See you there   │
              # Book club              Wed │
-               (no name): See you … 999+  │
+               (no name): See you…  999+  │
                                           │
                                           │ ───────────────── Today ─────────────────
                                           │ ▌ (no name)
