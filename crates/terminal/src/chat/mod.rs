@@ -8,6 +8,7 @@ mod command;
 mod editor;
 mod keys;
 mod lookup;
+mod messages;
 mod model;
 mod screen;
 mod terminal;
