@@ -20,7 +20,7 @@ use tidings_store::StoreError;
 use crate::bodies::{BodyFiles, sync_folder};
 use crate::directory::{Directory, OpenError};
 use crate::keys;
-use crate::read::{Reader, pair};
+use crate::read::{Reader, get, pair};
 use crate::rows::{self, BodyRow, EntryRow, FileRow, LogRow};
 use crate::settings::Settings;
 use crate::tables::Tables;
@@ -256,6 +256,16 @@ impl Copy<'_> {
         true
     }
 
+    /// Whether a reaction that stands has its body in the copy, whose entries are there already.
+    fn is_kept(&self, key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
+        let seq = rows::decode_number(value).map_err(damaged_row)?;
+        let row = get(&self.to.entries, &keys::entry(keys::parse_log(key)?, seq))?;
+        let entry = row
+            .map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
+            .transpose()?;
+        Ok(entry.is_some_and(|entry| entry.body != BodyRow::Erased))
+    }
+
     /// Bodies that are erased and not yet overwritten.
     fn erased_places(&mut self) -> Result<(), StoreError> {
         for row in self.snapshot.prefix(&self.from.upkeep, b"z").map(pair) {
@@ -291,6 +301,9 @@ impl Copy<'_> {
                         Some(row) => row.encode().into(),
                         None => continue,
                     },
+                    ("targets", _) if keys::is_reaction(&key) && !self.is_kept(&key, &value)? => {
+                        continue;
+                    }
                     ("expiry", _) if self.not_expiring.contains(key.as_ref()) => continue,
                     _ => value,
                 };

@@ -239,11 +239,6 @@ impl BodyWriter {
         })
     }
 
-    /// The files, for reading.
-    pub(crate) fn files(&self) -> &BodyFiles {
-        &self.files
-    }
-
     /// Takes a body that belongs to an entry of this time; it is in the file after [`BodyWriter::sync`].
     pub(crate) fn put(&mut self, class: Class, at: Time, body: &[u8]) -> io::Result<BodyPlace> {
         let window = window(class, at);

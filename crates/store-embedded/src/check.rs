@@ -4,16 +4,18 @@
 //! as well as on a directory that is not ([`verify`]).
 
 mod beside;
+mod reactions;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use fjall::{Readable, Snapshot};
-use tidings_core::Kind;
 use tidings_core::codec::decode_body;
 use tidings_core::log::{LogId, LogPart, Seq};
+use tidings_core::{Body, Kind};
 use tidings_store::StoreError;
 
+use self::reactions::Reactions;
 use crate::bodies::{BodyFiles, HEADER};
 use crate::directory::{Directory, OpenError};
 use crate::keys;
@@ -204,6 +206,7 @@ impl Check<'_> {
         let name = name(id);
         let mut last = row.forgotten;
         let mut before: Option<EntryRow> = None;
+        let mut reactions = Reactions::of(id, row.trimmed);
         for entry in self
             .snapshot
             .prefix(&self.tables.entries, keys::log(id))
@@ -237,10 +240,12 @@ impl Check<'_> {
                 });
             }
             self.indexes_of(id, row, &entry)?;
-            self.body(id, row, &entry)?;
+            let body = self.body(id, row, &entry)?;
+            reactions.take(&entry.envelope, body.as_ref());
             last = seq;
             before = Some(entry);
         }
+        self.reactions(reactions)?;
         self.check(last == row.head, || {
             format!("{name} ends with entry {last}, its head is {}", row.head)
         });
@@ -264,7 +269,9 @@ impl Check<'_> {
         self.check(at == Some(envelope.at.0), || {
             format!("the client id of entry {seq} of {name} is not indexed, or with another time")
         });
-        if let Some(target) = envelope.target.filter(|_| envelope.alters_target()) {
+        // Of reactions those that stand are indexed: that is held against the log as a whole.
+        let target = envelope.target.filter(|_| envelope.alters_target());
+        if let Some(target) = target.filter(|_| envelope.kind != Kind::Reaction) {
             let altered = self.get(&self.tables.targets, &keys::target(id, target, seq))?;
             let altered = altered
                 .map(|value| AlterationRow::decode(&value).map_err(damaged_row))
@@ -287,17 +294,23 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn body(&mut self, id: LogId, row: &LogRow, entry: &EntryRow) -> Result<(), StoreError> {
+    /// Checks an entry's body. Answers it, if it must be there and can be read.
+    fn body(
+        &mut self,
+        id: LogId,
+        row: &LogRow,
+        entry: &EntryRow,
+    ) -> Result<Option<Body>, StoreError> {
         let (name, seq, kind) = (name(id), entry.envelope.seq, entry.envelope.kind);
         let BodyRow::At(place) = entry.body else {
             let needs_none = matches!(kind, Kind::Delete | Kind::Leave);
             self.check(needs_none || entry.body == BodyRow::Erased, || {
                 format!("entry {seq} of {name} has no body and is not erased")
             });
-            return Ok(());
+            return Ok(None);
         };
         if seq <= row.swept {
-            return Ok(());
+            return Ok(None);
         }
         *self.used.entry(place.file).or_default() += u64::from(place.length);
         let end = place.offset + u64::from(place.length);
@@ -310,24 +323,28 @@ impl Check<'_> {
         });
         if seq <= row.trimmed || !is_inside {
             // A trimmed one may be overwritten already.
-            return Ok(());
+            return Ok(None);
         }
-        match self
+        let body = match self
             .files
             .read(&place)
             .map_err(|error| damaged(error.to_string()))?
         {
-            None => self.find(format!(
-                "the body of entry {seq} of {name} is not what was written"
-            )),
+            None => {
+                self.find(format!(
+                    "the body of entry {seq} of {name} is not what was written"
+                ));
+                None
+            }
             Some(bytes) => {
                 let body = decode_body(kind, &bytes);
                 self.check(body.is_ok(), || {
                     format!("the body of entry {seq} of {name} cannot be understood")
                 });
+                body.ok()
             }
-        }
-        Ok(())
+        };
+        Ok(body)
     }
 
     /// Every byte of a body file lives, is dead, or waits to be overwritten.

@@ -5,21 +5,21 @@
 
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fjall::{Keyspace, OwnedWriteBatch};
 use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
 use tidings_core::log::{LogId, SEQ_MAX, Seq};
 use tidings_core::time::DAY_MILLIS;
-use tidings_core::{Body, Entry, MarkValue, Time, UserId};
+use tidings_core::{Body, Entry, Envelope, Kind, MarkValue, Time};
 use tidings_store::{Append, AppendError, StateSnapshot, StoreError};
 
 use crate::bodies::BodyWriter;
 use crate::commit::failed;
-use crate::keys::{self, EntryKey, MarkKey};
+use crate::keys::{self, EntryKey, MarkKey, ReactionKey};
 use crate::queue::Request;
-use crate::read::{Reaction, reactions_of_author};
+use crate::read::pair;
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
 use crate::tables::Tables;
 use crate::upkeep::Done;
@@ -44,7 +44,7 @@ pub(crate) struct Group<'a> {
     entries: HashMap<EntryKey, EntryRow>,
     marks: HashMap<MarkKey, MarkValue>,
     documents: HashMap<Vec<u8>, u64>,
-    reactions: HashMap<(LogId, Seq), Vec<Reaction>>,
+    reactions: BTreeMap<ReactionKey, Option<Seq>>,
     states: HashMap<LogId, Seq>,
     answers: Vec<SendAnswer>,
     /// Whether body files may have died.
@@ -79,7 +79,7 @@ impl<'a> Group<'a> {
             entries: HashMap::new(),
             marks: HashMap::new(),
             documents: HashMap::new(),
-            reactions: HashMap::new(),
+            reactions: BTreeMap::new(),
             states: HashMap::new(),
             answers: Vec::new(),
             buries: false,
@@ -218,7 +218,7 @@ impl<'a> Group<'a> {
         retention: Retention,
         entry: Entry,
     ) -> Result<(), StoreError> {
-        self.index_by_target(log, &entry)?;
+        self.index_by_target(log, &entry);
         let Entry { envelope, body } = entry;
         let body = match body {
             Body::Erased => BodyRow::Erased,
@@ -245,60 +245,63 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn index_by_target(&mut self, log: LogId, entry: &Entry) -> Result<(), StoreError> {
+    /// Nothing is read for it: this runs for every reaction, however many there were before.
+    fn index_by_target(&mut self, log: LogId, entry: &Entry) {
         let envelope = &entry.envelope;
         let Some(target) = envelope.target.filter(|_| envelope.alters_target()) else {
-            return Ok(());
+            return;
         };
-        let mut row = AlterationRow {
+        if envelope.kind == Kind::Reaction {
+            // An erased one does not say what it put on or took back.
+            if let Body::Reaction { emoji, on } = &entry.body {
+                let key = keys::reaction(log, target, envelope.author, emoji);
+                self.put_reaction(key, on.then_some(envelope.seq));
+            }
+            return;
+        }
+        let row = AlterationRow {
             kind: envelope.kind,
             author: envelope.author,
-            replaces: Vec::new(),
         };
-        if let Body::Reaction { emoji, on } = &entry.body {
-            row.replaces = self.standing_reactions(log, target, envelope.author, emoji)?;
-            self.reactions
-                .entry((log, target))
-                .or_default()
-                .push(Reaction {
-                    seq: envelope.seq,
-                    author: envelope.author,
-                    emoji: emoji.clone(),
-                    on: *on,
-                    replaces: row.replaces.clone(),
-                });
-        }
         self.batch.insert(
             &self.tables.targets,
             keys::target(log, target, envelope.seq),
             row.encode(),
         );
-        Ok(())
     }
 
-    /// The reactions of an author with an emoji that stand on an entry: those that a further one replaces.
-    fn standing_reactions(
-        &self,
-        log: LogId,
-        target: Seq,
-        author: UserId,
-        emoji: &str,
-    ) -> Result<Vec<Seq>, StoreError> {
-        let stored = reactions_of_author(self.tables, self.bodies.files(), log, target, author)?;
-        let here = self
-            .reactions
-            .get(&(log, target))
-            .into_iter()
-            .flatten()
-            .filter(|other| other.author == author);
-        let mut standing = Vec::new();
-        for other in stored.iter().chain(here) {
-            standing.retain(|seq| !other.replaces.contains(seq));
-            if other.on && other.emoji == emoji {
-                standing.push(other.seq);
-            }
+    /// Has a reaction stand by an entry, or no more.
+    fn put_reaction(&mut self, key: ReactionKey, seq: Option<Seq>) {
+        match seq {
+            Some(seq) => self
+                .batch
+                .insert(&self.tables.targets, key, rows::encode_number(seq)),
+            None => self.batch.remove(&self.tables.targets, key),
         }
-        Ok(standing)
+        self.reactions.insert(key, seq);
+    }
+
+    /// Has the reaction of an entry stand no more, if it does.
+    fn remove_reaction(&mut self, log: LogId, envelope: &Envelope) -> Result<(), StoreError> {
+        let Some(target) = envelope.target else {
+            return Ok(());
+        };
+        let prefix = keys::reactions_of_author(log, target, envelope.author);
+        let mut standing = BTreeMap::new();
+        for row in self.tables.targets.prefix(prefix).map(pair) {
+            let (key, value) = row?;
+            let seq = rows::decode_number(&value).map_err(damaged_row)?;
+            standing.insert(keys::bytes(&key, 0)?, Some(seq));
+        }
+        let here = self.reactions.range(keys::first_with(prefix)..);
+        standing.extend(here.take_while(|(key, _)| key.starts_with(&prefix)));
+        let key = standing
+            .into_iter()
+            .find(|(_, seq)| *seq == Some(envelope.seq));
+        if let Some((key, _)) = key {
+            self.put_reaction(key, None);
+        }
+        Ok(())
     }
 
     fn put_entry_row(&mut self, log: LogId, row: EntryRow) {
@@ -336,6 +339,9 @@ impl<'a> Group<'a> {
                     keys::zero(place.file, place.offset),
                     length,
                 );
+            }
+            if entry.envelope.kind == Kind::Reaction {
+                self.remove_reaction(log, &entry.envelope)?;
             }
             if let Some(expires) = entry.envelope.expires {
                 self.batch
@@ -416,6 +422,10 @@ impl<'a> Group<'a> {
                     .targets
                     .iter()
                     .for_each(|key| self.batch.remove(&tables.targets, *key));
+                forgotten
+                    .reactions
+                    .iter()
+                    .for_each(|key| self.batch.remove(&tables.targets, *key));
                 if let Some(task) = forgotten.finished {
                     self.batch.remove(&tables.upkeep, task);
                 }
@@ -467,7 +477,7 @@ fn check_order(row: &LogRow, entries: &[Entry]) -> Result<(), StoreError> {
 }
 
 /// Bodies that expire lie with those that are kept as long, so that their file can go as a whole.
-fn body_class(retention: Retention, envelope: &tidings_core::Envelope) -> Class {
+fn body_class(retention: Retention, envelope: &Envelope) -> Class {
     let vanishes = envelope
         .expires
         .map(|expires| expires.millis_since(envelope.at).div_ceil(DAY_MILLIS));

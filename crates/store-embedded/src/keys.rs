@@ -16,6 +16,7 @@ pub(crate) const LOG: usize = 17;
 pub(crate) type EntryKey = [u8; 25];
 pub(crate) type ClientKey = [u8; 57];
 pub(crate) type TargetKey = [u8; 33];
+pub(crate) type ReactionKey = [u8; 50];
 pub(crate) type MarkKey = [u8; 38];
 pub(crate) type StepKey = [u8; 42];
 
@@ -46,9 +47,45 @@ pub(crate) fn client(log: LogId, author: UserId, client_id: ClientId, seq: Seq) 
     join(&[&log.to_bytes(), &author.0, &client_id.0, &seq.to_be_bytes()])
 }
 
-/// `targets`: log, what is altered, by which entry.
+/// In `targets`, where a seq would begin: seqs end far below, so reactions sort behind edits and deletion.
+const REACTION: u8 = 1;
+
+/// `targets`: log, what is edited or deleted, by which entry.
 pub(crate) fn target(log: LogId, target: Seq, seq: Seq) -> TargetKey {
     join(&[&log.to_bytes(), &target.to_be_bytes(), &seq.to_be_bytes()])
+}
+
+/// `targets`, what everything that alters one entry begins with.
+pub(crate) fn altering(log: LogId, target: Seq) -> EntryKey {
+    entry(log, target)
+}
+
+/// `targets`: log, what is reacted to, who, with which emoji; the value is by which entry. Of the emoji it
+/// holds a hash: the text is in the body alone, where it can be erased.
+pub(crate) fn reaction(log: LogId, target: Seq, author: UserId, emoji: &str) -> ReactionKey {
+    let mut hash = [0; 8];
+    hash.copy_from_slice(&blake3::hash(emoji.as_bytes()).as_bytes()[..8]);
+    join(&[&reactions_of_author(log, target, author), &hash])
+}
+
+/// `targets`, what the reactions of one author to one entry begin with.
+pub(crate) fn reactions_of_author(log: LogId, target: Seq, author: UserId) -> [u8; 42] {
+    join(&[&altering(log, target), &[REACTION], &author.0])
+}
+
+/// The smallest key of a reaction that begins so.
+pub(crate) fn first_with(prefix: [u8; 42]) -> ReactionKey {
+    join(&[&prefix, &[0; 8]])
+}
+
+/// Whether a key of `targets` was made by [`reaction`].
+pub(crate) fn is_reaction(key: &[u8]) -> bool {
+    key.get(25) == Some(&REACTION)
+}
+
+/// Who reacted, of a key made by [`reaction`].
+pub(crate) fn parse_reaction_author(key: &[u8]) -> Result<UserId, StoreError> {
+    Ok(UserId(bytes(key, 26)?))
 }
 
 /// `marks`: log, owner, kind, lane.

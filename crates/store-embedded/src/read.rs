@@ -2,7 +2,6 @@
 
 mod marks;
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -28,16 +27,6 @@ pub(crate) struct Reader {
     pub(crate) tables: Tables,
     pub(crate) files: Arc<BodyFiles>,
     pub(crate) late: Arc<Late>,
-}
-
-/// A reaction as it is stored.
-#[derive(Clone, Debug)]
-pub(crate) struct Reaction {
-    pub(crate) seq: Seq,
-    pub(crate) author: UserId,
-    pub(crate) emoji: String,
-    pub(crate) on: bool,
-    pub(crate) replaces: Vec<Seq>,
 }
 
 impl Reader {
@@ -156,34 +145,29 @@ impl Reader {
                 target,
                 ..Alterations::default()
             };
-            let mut standing = BTreeMap::new();
             for (key, value) in
-                pairs(snapshot.prefix(&self.tables.targets, &keys::target(log, target, 0)[..25]))?
+                pairs(snapshot.prefix(&self.tables.targets, keys::altering(log, target)))?
             {
-                let seq = u64::from_be_bytes(keys::bytes(&key, 25)?);
-                let altered = AlterationRow::decode(&value).map_err(damaged_row)?;
-                match altered.kind {
-                    Kind::Edit => found.edits.push(seq),
-                    Kind::Delete => found.deleted = found.deleted.or(Some(seq)),
-                    _ => {
-                        altered.replaces.iter().for_each(|replaced| {
-                            standing.remove(replaced);
-                        });
-                        let entry = entry_in(&snapshot, &self.tables, log, seq)?;
-                        let body = entry
-                            .map(|entry| self.body(log, &entry))
-                            .transpose()?
-                            .flatten();
-                        if let Some(Body::Reaction { emoji, on: true }) = body {
-                            standing.insert(seq, (emoji, altered.author));
-                        }
+                if keys::is_reaction(&key) {
+                    let seq = rows::decode_number(&value).map_err(damaged_row)?;
+                    let entry = entry_in(&snapshot, &self.tables, log, seq)?;
+                    let body = entry
+                        .map(|entry| self.body(log, &entry))
+                        .transpose()?
+                        .flatten();
+                    // Otherwise it was erased since the snapshot was taken.
+                    if let Some(Body::Reaction { emoji, .. }) = body {
+                        let author = keys::parse_reaction_author(&key)?;
+                        found.reactions.push((emoji, author, seq));
                     }
+                    continue;
+                }
+                let seq = u64::from_be_bytes(keys::bytes(&key, 25)?);
+                match AlterationRow::decode(&value).map_err(damaged_row)?.kind {
+                    Kind::Edit => found.edits.push(seq),
+                    _ => found.deleted = found.deleted.or(Some(seq)),
                 }
             }
-            found.reactions = standing
-                .into_iter()
-                .map(|(seq, (emoji, user))| (emoji, user, seq))
-                .collect();
             found.reactions.sort();
             if found
                 != (Alterations {
@@ -352,47 +336,8 @@ const FIRST_LOG: LogId = LogId {
     part: tidings_core::log::LogPart::Conversation,
 };
 
-/// The reactions of one author on one entry whose bodies are still there.
-pub(crate) fn reactions_of_author(
-    tables: &Tables,
-    files: &BodyFiles,
-    log: LogId,
-    target: Seq,
-    author: UserId,
-) -> Result<Vec<Reaction>, StoreError> {
-    let mut reactions = Vec::new();
-    for (key, value) in pairs(tables.targets.prefix(&keys::target(log, target, 0)[..25]))? {
-        let row = AlterationRow::decode(&value).map_err(damaged_row)?;
-        if row.kind != Kind::Reaction || row.author != author {
-            continue;
-        }
-        let seq = u64::from_be_bytes(keys::bytes(&key, 25)?);
-        let entry = get(&tables.entries, &keys::entry(log, seq))?;
-        let entry = entry
-            .map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
-            .transpose()?;
-        let (emoji, on) = match entry
-            .map(|entry| stored_body(files, &entry))
-            .transpose()?
-            .flatten()
-        {
-            Some(Body::Reaction { emoji, on }) => (emoji, on),
-            // Erased: it no longer stands, but what it replaced stays replaced.
-            _ => (String::new(), false),
-        };
-        reactions.push(Reaction {
-            seq,
-            author,
-            emoji,
-            on,
-            replaces: row.replaces,
-        });
-    }
-    Ok(reactions)
-}
-
 /// The body that a row points to; `None` if it is not (or no longer) there.
-pub(crate) fn stored_body(files: &BodyFiles, entry: &EntryRow) -> Result<Option<Body>, StoreError> {
+fn stored_body(files: &BodyFiles, entry: &EntryRow) -> Result<Option<Body>, StoreError> {
     let kind = entry.envelope.kind;
     match entry.body {
         BodyRow::Erased => Ok(Some(Body::Erased)),

@@ -207,14 +207,12 @@ impl FileRow {
     }
 }
 
-/// In the index by target: what an altering entry is, without its content, which is erased with its body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// In the index by target: what an edit or a deletion is, without its content, which is erased with its
+/// body. Reactions that stand have a number instead, their seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AlterationRow {
     pub(crate) kind: Kind,
     pub(crate) author: UserId,
-    /// The earlier reactions of the same author with the same emoji that this one takes the place of.
-    /// Kept here since they stay replaced when this one's body is erased.
-    pub(crate) replaces: Vec<Seq>,
 }
 
 impl AlterationRow {
@@ -222,7 +220,6 @@ impl AlterationRow {
         let mut writer = Writer::versioned(VERSION, 24);
         writer.byte(self.kind.number());
         writer.id(&self.author.0);
-        writer.list(self.replaces.iter(), |writer, seq| writer.number(*seq));
         writer.finish()
     }
 
@@ -231,7 +228,6 @@ impl AlterationRow {
         let row = AlterationRow {
             kind: Kind::from_number(reader.byte()?),
             author: UserId(reader.id()?),
-            replaces: reader.list(Reader::number)?,
         };
         reader.finish()?;
         Ok(row)
@@ -259,7 +255,8 @@ pub(crate) fn decode_mark(bytes: &[u8]) -> Result<MarkValue, DecodeError> {
     Ok(value)
 }
 
-/// One number with a version: the time of a client id's entry or of a step, the length of an erased place.
+/// One number with a version: the time of a client id's entry or of a step, the entry of a reaction that
+/// stands, the length of an erased place.
 pub(crate) fn encode_number(number: u64) -> Vec<u8> {
     let mut writer = Writer::versioned(VERSION, 10);
     writer.number(number);

@@ -28,7 +28,8 @@ pub(crate) struct Tables {
     pub(crate) entries: Keyspace,
     /// log, author, client id, seq → time
     pub(crate) clients: Keyspace,
-    /// log, target, seq → kind, author, what it replaces
+    /// log, target, seq → kind, author, for edits and deletions;
+    /// log, target, author, emoji → seq, for reactions that stand
     pub(crate) targets: Keyspace,
     /// log, owner, kind, lane → value
     pub(crate) marks: Keyspace,

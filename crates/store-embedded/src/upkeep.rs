@@ -5,16 +5,16 @@
 //! Every step is: change the files (which may be repeated), then have the committer write down that it
 //! was done. A crash in between repeats it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tidings_core::Time;
 use tidings_core::log::{LogId, Seq};
+use tidings_core::{Kind, Time};
 use tidings_store::StoreError;
 
-use crate::keys::{self, ClientKey, EntryKey, StepKey, TargetKey};
+use crate::keys::{self, ClientKey, EntryKey, ReactionKey, StepKey, TargetKey};
 use crate::queue::{Queue, Request};
 use crate::read::{Reader, pair};
 use crate::rows::{self, BodyRow, EntryRow, LogRow};
@@ -65,6 +65,7 @@ pub(crate) struct Forgotten {
     pub(crate) entries: Vec<EntryKey>,
     pub(crate) clients: Vec<ClientKey>,
     pub(crate) targets: Vec<TargetKey>,
+    pub(crate) reactions: Vec<ReactionKey>,
     /// The task that is finished with this.
     pub(crate) finished: Option<[u8; 34]>,
 }
@@ -335,15 +336,16 @@ impl Upkeep {
         log: LogId,
         up_to: Seq,
     ) -> Result<(), StoreError> {
-        let (entries, clients, targets) = (Vec::new(), Vec::new(), Vec::new());
         let mut forgotten = Forgotten {
             log,
             up_to,
-            entries,
-            clients,
-            targets,
+            entries: Vec::new(),
+            clients: Vec::new(),
+            targets: Vec::new(),
+            reactions: Vec::new(),
             finished: task,
         };
+        let mut reacting = BTreeSet::new();
         let from = self.reader.log(log)?.map_or(0, |row| row.forgotten) + 1;
         if from <= up_to {
             let range = keys::entry(log, from)..=keys::entry(log, up_to);
@@ -362,10 +364,25 @@ impl Upkeep {
                     envelope.client_id,
                     envelope.seq,
                 ));
-                if let Some(target) = envelope.target.filter(|_| envelope.alters_target()) {
-                    forgotten
-                        .targets
-                        .push(keys::target(log, target, envelope.seq));
+                let target = envelope.target.filter(|_| envelope.alters_target());
+                match target {
+                    Some(target) if envelope.kind == Kind::Reaction => {
+                        reacting.insert((target, envelope.author));
+                    }
+                    Some(target) => {
+                        let key = keys::target(log, target, envelope.seq);
+                        forgotten.targets.push(key);
+                    }
+                    None => {}
+                }
+            }
+        }
+        for (target, author) in reacting {
+            let prefix = keys::reactions_of_author(log, target, author);
+            for row in self.reader.tables.targets.prefix(prefix).map(pair) {
+                let (key, value) = row?;
+                if rows::decode_number(&value).map_err(damaged_row)? <= forgotten.up_to {
+                    forgotten.reactions.push(keys::bytes(&key, 0)?);
                 }
             }
         }

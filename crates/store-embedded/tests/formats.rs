@@ -1,7 +1,7 @@
 //! Data directories of every released format still open and hold what they held.
 //!
-//! `fixtures/v1` was made by [`make_the_fixture_of_this_format`] when format 1 was the newest. A
-//! fixture is never made anew: a new format gets one of its own.
+//! `fixtures/v1` was made by [`make_the_fixture_of_this_format`] when format 1 was the newest. The
+//! fixture of a released format is never made anew: a new format gets one of its own.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,6 @@
 //! The check of what lies beside the entries: indexes, marks, states, documents, tasks.
 
+use tidings_core::Kind;
 use tidings_core::codec::{decode_member, decode_state};
 use tidings_core::log::{LogId, LogPart, Seq};
 use tidings_core::mark::MarkKind;
@@ -62,15 +63,22 @@ impl Check<'_> {
 
     pub(super) fn targets(&mut self) -> Result<(), StoreError> {
         for row in self.rows(&self.tables.targets) {
-            let (key, _) = row?;
-            let log = keys::parse_log(&key)?;
-            let (target, seq) = (
-                keys::parse_seq(&key)?,
-                u64::from_be_bytes(keys::bytes(&key, 25)?),
-            );
-            let is_right = self
-                .entry(log, seq)?
-                .is_some_and(|entry| entry.envelope.target == Some(target));
+            let (key, value) = row?;
+            let (log, target) = (keys::parse_log(&key)?, keys::parse_seq(&key)?);
+            let (seq, reacting) = if keys::is_reaction(&key) {
+                let seq = rows::decode_number(&value).map_err(damaged_row)?;
+                (seq, Some(keys::parse_reaction_author(&key)?))
+            } else {
+                (u64::from_be_bytes(keys::bytes(&key, 25)?), None)
+            };
+            let is_right = self.entry(log, seq)?.is_some_and(|entry| {
+                let envelope = &entry.envelope;
+                let reacts = envelope.kind == Kind::Reaction && entry.body != BodyRow::Erased;
+                envelope.target == Some(target)
+                    && reacting.map_or(envelope.kind != Kind::Reaction, |author| {
+                        reacts && envelope.author == author
+                    })
+            });
             self.check(is_right, || {
                 format!(
                     "the index by target of {} says that {seq} alters {target}, and it does not",
