@@ -140,6 +140,16 @@ pub(crate) fn step(step: &Step) -> StepKey {
     ])
 }
 
+/// Not above any key of a log's steps.
+pub(crate) fn steps_begin(log: LogId) -> StepKey {
+    join(&[&log.to_bytes(), &[0; 25]])
+}
+
+/// Above every key of a log's steps.
+pub(crate) fn steps_end(log: LogId) -> StepKey {
+    join(&[&log.to_bytes(), &[0xff; 25]])
+}
+
 /// A step, but for its time.
 pub(crate) fn parse_step(key: &[u8]) -> Result<Step, StoreError> {
     Ok(Step {

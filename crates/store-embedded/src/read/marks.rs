@@ -1,6 +1,7 @@
 //! Reads of marks and steps: what is stored and what waits in the cache, as one.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use fjall::Iter;
 use tidings_core::log::{LogId, Seq};
@@ -82,33 +83,61 @@ impl Reader {
     }
 
     pub(crate) fn steps_past(&self, log: LogId, seq: Seq) -> Result<Vec<Step>, StoreError> {
-        let mut from = [0; 42];
-        from[..keys::LOG].copy_from_slice(&keys::log(log));
-        let mut to = [0xff; 42];
-        to[..keys::LOG].copy_from_slice(&keys::log(log));
-        let mut steps = self.late.steps(from..=to);
-        for (key, value) in pairs(self.tables.steps.range(from..=to))? {
-            // The stored time is the earlier one.
-            steps.insert(
-                keys::bytes(&key, 0)?,
-                Time(rows::decode_number(&value).map_err(damaged_row)?),
-            );
-        }
+        // The cache first: what leaves it in between is then found stored.
+        let late = self
+            .late
+            .steps(keys::steps_begin(log)..=keys::steps_end(log));
         let kept = seq.max(self.log(log)?.map_or(0, |row| row.trimmed) + 1);
-        let mut past: Vec<Step> = Vec::new();
-        for (key, at) in steps {
+        let mut past = BTreeMap::new();
+        for (key, at) in late {
             let step = Step {
                 at,
                 ..keys::parse_step(&key)?
             };
-            let has_one = past
-                .last()
-                .is_some_and(|last| (last.owner, last.kind) == (step.owner, step.kind));
-            if step.seq >= kept && !has_one {
-                past.push(step);
+            if step.seq >= kept {
+                past.entry((step.owner, step.kind)).or_insert(step);
             }
         }
-        Ok(past)
+        for step in self.stored_steps_past(log, kept)? {
+            let first = past.entry((step.owner, step.kind)).or_insert(step);
+            // Of the same step the stored time is the earlier one.
+            if step.seq <= first.seq {
+                *first = step;
+            }
+        }
+        Ok(past.into_values().collect())
+    }
+
+    /// The first step at or past `kept` of each owner and kind. It looks at two rows of each, not at the
+    /// steps before and after.
+    fn stored_steps_past(&self, log: LogId, kept: Seq) -> Result<Vec<Step>, StoreError> {
+        let end = keys::steps_end(log);
+        let mut past = Vec::new();
+        let mut from = Bound::Included(keys::steps_begin(log));
+        loop {
+            let range = (from, Bound::Included(end));
+            let Some((key, value)) = self
+                .tables
+                .steps
+                .range(range)
+                .next()
+                .map(pair)
+                .transpose()?
+            else {
+                return Ok(past);
+            };
+            let step = Step {
+                at: Time(rows::decode_number(&value).map_err(damaged_row)?),
+                ..keys::parse_step(&key)?
+            };
+            let seek = |seq| keys::step(&Step { seq, ..step });
+            from = if step.seq < kept {
+                Bound::Included(seek(kept))
+            } else {
+                past.push(step);
+                Bound::Excluded(seek(Seq::MAX))
+            };
+        }
     }
 }
 
