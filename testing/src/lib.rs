@@ -4,5 +4,6 @@ pub mod chance;
 pub mod http;
 pub mod proxy;
 pub mod server;
+pub mod sim;
 pub mod wire;
 pub mod world;

@@ -48,6 +48,13 @@ impl Clock {
         self.server = Some((at, self.tick));
     }
 
+    /// The server has lived to see this time.
+    pub(crate) fn server_is_past(&mut self, at: Time) {
+        if self.server.is_some() && at > self.server_now() {
+            self.set_server(at);
+        }
+    }
+
     /// The server's time, as far as it can be told; the device's own before the first `welcome`.
     pub(crate) fn server_now(&self) -> Time {
         match self.server {

@@ -52,6 +52,9 @@ impl Client {
             return self.want_summary(id);
         };
         let (position, head) = (conversation.position, conversation.head);
+        if let Some(entry) = event.entries.last() {
+            self.clock.server_is_past(entry.at);
+        }
         if let Some(hash) = conversation.hash
             && let Some(entry) = event.entries.iter().find(|entry| entry.seq == position)
             && entry_from_wire(entry).envelope.short_hash() != hash

@@ -161,6 +161,12 @@ impl Client {
         };
         conversation.fetching = None;
         match (problem.code, problem.retry) {
+            // The position has moved on since, and what was asked for may have been acknowledged and trimmed
+            // meanwhile: where we are now decides.
+            (Code::Reset, _) if matches!(fetch, Fetch::After(seq) if seq < conversation.position) =>
+            {
+                conversation.verify = true;
+            }
             (Code::Reset, _) => {
                 self.reset_conversation(id);
                 self.want_summary(id);

@@ -33,6 +33,8 @@ mod people;
 mod ranges;
 mod requests;
 mod rows;
+mod sending;
+mod settling;
 mod storage;
 mod store;
 mod sync;
