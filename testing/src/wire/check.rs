@@ -11,15 +11,24 @@ use std::collections::{BTreeMap, HashMap};
 
 use tidings_core::{ClientId, ConversationId};
 use tidings_protocol::entry::Entry;
-use tidings_protocol::sync::{HistoryPage, InboxPage};
+use tidings_protocol::sync::{Conversation, HistoryPage, InboxPage};
 
 use super::device::Device;
 use super::log::{is_erased, without_body};
 use super::memory::Settled;
 use crate::http::Http;
 
+/// A conversation as the server serves it.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Its head, settings and marks.
+    pub summary: Conversation,
+    /// Every entry that the asker may see.
+    pub entries: Vec<Entry>,
+}
+
 /// Every entry of every conversation that a user may see, read page by page over HTTP.
-pub async fn truth_for(port: u16, token: &str) -> BTreeMap<ConversationId, Vec<Entry>> {
+pub async fn truth_for(port: u16, token: &str) -> BTreeMap<ConversationId, Served> {
     let mut http = Http::with_token(port, token);
     let mut truth = BTreeMap::new();
     let mut cursor = String::new();
@@ -28,7 +37,9 @@ pub async fn truth_for(port: u16, token: &str) -> BTreeMap<ConversationId, Vec<E
         let page: InboxPage = http.get(&path).await.unwrap();
         for conversation in page.conversations {
             let id = conversation.conversation;
-            truth.insert(id, entries_of(&mut http, id).await);
+            let entries = entries_of(&mut http, id).await;
+            let summary = conversation;
+            truth.insert(id, Served { summary, entries });
         }
         match page.next {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -55,12 +66,10 @@ pub async fn entries_of(http: &mut Http, id: ConversationId) -> Vec<Entry> {
 
 /// Waits until all are level, then holds each against the server and against what it was told.
 pub async fn all_level(port: u16, devices: &[&Device]) {
-    for device in devices {
-        device.level().await;
-    }
-    // One who was level first may have got something since.
-    for device in devices {
-        device.level().await;
+    // Twice: one who was level first may have got something since.
+    for _ in 0..2 {
+        let levels = devices.iter().map(|device| device.level());
+        futures_util::future::join_all(levels).await;
     }
     for device in devices {
         check_device(port, device).await;
@@ -76,13 +85,13 @@ async fn check_device(port: u16, device: &Device) {
         "{name}: {:#?}",
         memory.violations
     );
-    for (id, entries) in &truth {
+    for (id, Served { summary, entries }) in &truth {
         let log = memory.log(*id);
         assert!(!log.out, "{name}: is in {id}");
-        let (had, served) = (
-            visible(log.entries.values(), log.from),
-            visible(entries, log.from),
-        );
+        assert_eq!(log.head, summary.head, "{name}: head of {id}");
+        // What was seen in an earlier membership, or is no longer kept, a device may have all the same.
+        let first = log.from.max(summary.trimmed + 1);
+        let (had, served) = (since(log.entries.values(), first), since(entries, first));
         for (had, served) in had.iter().zip(&served) {
             assert_eq!(without_body(had), without_body(served), "{name}");
             if !is_erased(had) && !is_erased(served) {
@@ -106,11 +115,10 @@ async fn check_device(port: u16, device: &Device) {
     check_acknowledged(name, &memory, &truth);
 }
 
-/// The entries from the first that is visible now: what was seen in an earlier membership may be kept.
-fn visible<'e>(entries: impl IntoIterator<Item = &'e Entry>, from: u64) -> Vec<&'e Entry> {
+fn since<'e>(entries: impl IntoIterator<Item = &'e Entry>, first: u64) -> Vec<&'e Entry> {
     entries
         .into_iter()
-        .filter(|entry| entry.seq >= from)
+        .filter(|entry| entry.seq >= first)
         .collect()
 }
 
@@ -141,19 +149,31 @@ fn check_each_once(name: &str, entries: &[Entry]) {
 fn check_acknowledged(
     name: &str,
     memory: &super::memory::Memory,
-    truth: &BTreeMap<ConversationId, Vec<Entry>>,
+    truth: &BTreeMap<ConversationId, Served>,
 ) {
     let mut last: HashMap<ConversationId, u64> = HashMap::new();
+    // What was refused for good is decided anew if the answer was lost and it is tried again, and may
+    // succeed then, behind what was sent after it. Where nothing is refused, nothing overtakes.
+    let some_refused = memory
+        .settled
+        .values()
+        .any(|settled| matches!(settled, Settled::Refused(_)));
     let by_place: HashMap<(ConversationId, u64), &Entry> = truth
         .iter()
-        .flat_map(|(id, entries)| entries.iter().map(|entry| ((*id, entry.seq), entry)))
+        .flat_map(|(id, served)| {
+            let entries = served.entries.iter();
+            entries.map(|entry| ((*id, entry.seq), entry))
+        })
         .collect();
     for (client_id, _) in &memory.sent {
         let Some(Settled::Sent { conversation, seq }) = memory.settled.get(client_id) else {
             continue;
         };
         let log = memory.log(*conversation);
-        if log.out || *seq < log.from {
+        let trimmed = truth
+            .get(conversation)
+            .map_or(0, |served| served.summary.trimmed);
+        if log.out || *seq < log.from || *seq <= trimmed {
             continue;
         }
         let entry = by_place
@@ -161,6 +181,9 @@ fn check_acknowledged(
             .unwrap_or_else(|| panic!("{name}: acknowledged {seq} of {conversation} is missing"));
         assert_eq!(entry.client_id, Some(*client_id), "{name}: {entry:?}");
         let before = last.insert(*conversation, *seq).unwrap_or(0);
-        assert!(before < *seq, "{name}: {seq} was sent after {before}");
+        assert!(
+            before < *seq || some_refused,
+            "{name}: {seq} was sent after {before}"
+        );
     }
 }

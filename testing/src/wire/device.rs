@@ -335,7 +335,7 @@ async fn live(shared: Arc<Shared>) {
         if ends {
             return;
         }
-        let pause = 5 + shared.chance.lock().unwrap().below(45);
+        let pause = 5 + shared.chance.lock().unwrap().below(20);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }

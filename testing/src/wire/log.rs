@@ -102,7 +102,8 @@ impl Log {
             return 0;
         }
         let mut sum = digest::add(
-            digest::head(id, self.head),
+            self.generation
+                .map_or(0, |generation| digest::head(id, generation, self.head)),
             digest::read(id, me, self.read.seq),
         );
         for (&user, marks) in self.told.iter().filter(|(user, _)| **user != me) {
@@ -119,6 +120,11 @@ impl Log {
             .is_some_and(|generation| generation != summary.generation);
         if other {
             self.reset();
+        }
+        if self.joined > 0 && summary.joined.seq > self.joined {
+            // I went and came back, perhaps to see more than before: page from the first that I may see.
+            self.level = self.level.min(summary.from - 1);
+            self.ahead.clear();
         }
         self.generation = Some(summary.generation);
         self.head = self.head.max(summary.head);

@@ -179,6 +179,10 @@ impl Memory {
     }
 
     pub(super) fn violation(&mut self, text: String) {
+        // The first tell what happened, the others only what came of it.
+        if self.violations.len() >= 5 {
+            return;
+        }
         self.violations.push(text);
     }
 
@@ -215,6 +219,10 @@ impl Memory {
     pub(super) fn unanswered(&mut self) {
         for pending in &mut self.outbox {
             pending.in_flight = false;
+        }
+        // Who was made to go may have come back meanwhile.
+        for log in self.logs.values_mut() {
+            log.gone = false;
         }
         self.digest_agrees = false;
     }

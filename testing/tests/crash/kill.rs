@@ -14,8 +14,20 @@ use tidings_testing::world::{World, delete, group, named, react};
 /// A start-up takes less than this, says the issue.
 const START_MAX: Duration = Duration::from_secs(2);
 
+/// Rounds on one data directory; then another, so that long runs do not compare ever longer logs.
+const ROUNDS_PER_WORLD: u64 = 50;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load() {
+    let mut left = rounds(50);
+    while left > 0 {
+        let rounds = left.min(ROUNDS_PER_WORLD);
+        kill_again_and_again(rounds).await;
+        left -= rounds;
+    }
+}
+
+async fn kill_again_and_again(rounds: u64) {
     let mut world = World::start("killed_under_load").await;
     let mut chance = Chance::new(world.seed);
     let ada = world.person("ada", Way::Json).await;
@@ -37,10 +49,10 @@ async fn killed_under_load() {
         Place::To(ada.user),
     ];
     let (mut starts, mut number) = (Vec::new(), 0_u64);
-    let rounds = rounds(50);
+    let (mut in_flight, mut settled) = (0, 0);
     for round in 0..rounds {
         // The load goes on until the kill, which comes at any moment of it.
-        let until = Instant::now() + Duration::from_millis(chance.between(5, 150));
+        let until = Instant::now() + Duration::from_millis(chance.between(5, 200));
         while Instant::now() < until {
             let device = devices[chance.below(4) as usize];
             let place = places[chance.below(4) as usize];
@@ -61,6 +73,11 @@ async fn killed_under_load() {
             }
         }
         world.server.kill();
+        for device in devices {
+            let memory = device.memory();
+            in_flight += memory.outbox.iter().filter(|one| one.in_flight).count();
+            settled = settled.max(memory.settled.len());
+        }
         world.server.verify().await;
         starts.push(world.server.start_again().await);
         // Now and then everybody comes level; in between they are killed while they do.
@@ -68,9 +85,12 @@ async fn killed_under_load() {
             all_level(world.port(), &devices).await;
         }
     }
+    assert!(settled > 0 && in_flight > 0, "the kills came under load");
     let longest = starts.iter().max().copied().unwrap_or_default();
     let mean = starts.iter().sum::<Duration>() / u32::try_from(starts.len().max(1)).unwrap();
-    println!("{number} wishes, {rounds} kills; start-up {mean:?} on average, {longest:?} at most");
+    println!(
+        "{number} wishes, {in_flight} of them under way when it was killed, {rounds} kills; start-up {mean:?} on average, {longest:?} at most"
+    );
     assert!(longest < START_MAX, "{longest:?}");
 
     for device in devices {

@@ -6,6 +6,7 @@
     reason = "a failed expectation is how a test speaks"
 )]
 
+mod chaos;
 mod drain;
 mod kill;
 mod roll_back;

@@ -27,6 +27,7 @@ pub(crate) async fn slow_consumer_costs_only_itself(way: Way) {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     slow.set_online(true);
     slow.level().await;
+    let before = slow.memory().connections;
 
     // 20 MB that it does not read, more than the kernel takes for it.
     proxy.hold();
@@ -50,5 +51,6 @@ pub(crate) async fn slow_consumer_costs_only_itself(way: Way) {
     proxy.release();
     slow.hears(talk, &format!("199 {text}")).await;
     ada.sees_delivered(talk, slow.user, last).await;
+    assert!(slow.memory().connections > before, "it was cut off");
     all_level(world.port(), &[&ada, &ben, &slow]).await;
 }
