@@ -105,6 +105,7 @@ pub fn load(sources: &Sources) -> Result<Settings, ConfigError> {
     }
     check_types(&table)?;
     let settings = Settings::deserialize(Value::Table(table)).map_err(|error| wrong("", error))?;
+    check_ranges(&settings)?;
     check(&settings)?;
     Ok(settings)
 }
@@ -203,7 +204,33 @@ fn wrong(name: &str, error: toml::de::Error) -> ConfigError {
     }
 }
 
-/// What a type alone does not say.
+/// Every number is one that makes sense.
+fn check_ranges(settings: &Settings) -> Result<(), ConfigError> {
+    let table = settings.table();
+    for section in Settings::sections() {
+        for field in section.fields {
+            let value = table
+                .get(section.name)
+                .and_then(|values| values.get(field.name)?.as_integer());
+            let (Some(range), Some(value)) = (&field.range, value) else {
+                continue;
+            };
+            if !u64::try_from(value).is_ok_and(|value| range.contains(&value)) {
+                return Err(ConfigError::Value {
+                    name: format!("{}.{}", section.name, field.name),
+                    reason: format!(
+                        "it is {value}, and must be from {} to {}",
+                        range.start(),
+                        range.end()
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What must fit together.
 fn check(settings: &Settings) -> Result<(), ConfigError> {
     let refuse = |name: &str, reason: &str| {
         Err(ConfigError::Value {
@@ -225,13 +252,16 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
             "Argon2 takes at least 8 KiB a lane, one pass and one lane",
         );
     }
-    if users.password_hashes_at_once_max == 0 {
-        return refuse("users.password_hashes_at_once_max", "it must be at least 1");
+    if users.password_chars_min > users.password_bytes_max {
+        return refuse(
+            "users.password_chars_min",
+            "it must not be above users.password_bytes_max",
+        );
     }
-    if users.username_chars_min == 0 || users.username_chars_min > users.username_chars_max {
+    if users.username_chars_min > users.username_chars_max {
         return refuse(
             "users.username_chars_min",
-            "it must be between 1 and users.username_chars_max",
+            "it must not be above users.username_chars_max",
         );
     }
     let sessions = &settings.sessions;
@@ -240,9 +270,6 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
             "sessions.heartbeat_ms",
             "it must be between sessions.heartbeat_ms_min and sessions.heartbeat_ms_max",
         );
-    }
-    if settings.presence.look_ms == 0 {
-        return refuse("presence.look_ms", "it must be at least 1");
     }
     Ok(())
 }
@@ -315,7 +342,7 @@ mod tests {
         );
         assert!(error("users = 5").starts_with("the setting `users` is wrong"));
         assert!(error("[users").starts_with("FILE is not TOML"));
-        assert!(error("[users]\npassword_passes = 0").contains("Argon2"));
+        assert!(error("[users]\npassword_memory_kib = 8\npassword_lanes = 2").contains("Argon2"));
         let from_environment = |name: &str, value: &str| {
             let sources = Sources {
                 environment: vec![(name.into(), value.into())],
@@ -331,5 +358,69 @@ mod tests {
             from_environment("TIDINGS_USERS_SIGN_UP_OPEN", "yes"),
             "the setting `users.sign_up_open` is wrong: TIDINGS_USERS_SIGN_UP_OPEN is not true or false"
         );
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused() {
+        assert_eq!(
+            error("[chat]\nhistory_page_max = 0"),
+            "the setting `chat.history_page_max` is wrong: it is 0, and must be from 1 to 10000"
+        );
+        assert_eq!(
+            error("[chat]\ndevice_silent_days = 9_223_372_036_854_775_807"),
+            "the setting `chat.device_silent_days` is wrong: it is 9223372036854775807, and must be from 1 to 36500"
+        );
+        for name in [
+            "chat.inbox_page_max",
+            "chat.members_page_max",
+            "chat.batch_commands_max",
+            "chat.batch_bytes_max",
+            "chat.queue_commands_max",
+            "chat.expiry_every_ms",
+            "chat.retention_every_s",
+            "chat.device_silent_days",
+            "store.queue_requests_max",
+            "store.commit_requests_max",
+            "store.read_threads",
+            "sessions.heartbeat_ms",
+            "sessions.heartbeat_ms_min",
+            "sessions.heartbeat_ms_max",
+            "presence.look_ms",
+            "users.username_chars_min",
+            "users.password_hashes_at_once_max",
+        ] {
+            let (section, key) = name.split_once('.').unwrap();
+            assert!(
+                error(&format!("[{section}]\n{key} = 0")).starts_with(&format!(
+                    "the setting `{name}` is wrong: it is 0, and must be"
+                )),
+                "{name}"
+            );
+        }
+        // Both ends of every range are taken, what is beyond is not.
+        for section in Settings::sections() {
+            for field in section.fields {
+                let Some(range) = &field.range else { continue };
+                let flag: &'static str = format!("{}.{}", section.name, field.name).leak();
+                let with = |value: u64| {
+                    let flags = vec![(flag, value.to_string())];
+                    load(&Sources {
+                        flags,
+                        ..Sources::default()
+                    })
+                };
+                let is_of_range = |value| {
+                    let message = with(value).err().map(|error| error.to_string());
+                    message.is_none_or(|message| !message.contains("and must be from"))
+                };
+                assert!(is_of_range(*range.start()), "{flag}");
+                assert!(is_of_range(*range.end()), "{flag}");
+                assert!(with(range.end() + 1).is_err(), "{flag}");
+                assert!(
+                    *range.start() == 0 || with(range.start() - 1).is_err(),
+                    "{flag}"
+                );
+            }
+        }
     }
 }

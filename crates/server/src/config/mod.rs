@@ -4,6 +4,8 @@
 pub mod load;
 pub mod sections;
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Sources, load};
@@ -38,8 +40,19 @@ pub struct Settings {
 pub trait Section {
     /// What the section is about, a line each.
     const DOC: &'static [&'static str];
-    /// Its settings in order: name and meaning, a line each.
-    const FIELDS: &'static [(&'static str, &'static [&'static str])];
+    /// Its settings in order.
+    const FIELDS: &'static [FieldFacts];
+}
+
+/// A setting's name and meaning.
+#[derive(Clone, Debug)]
+pub struct FieldFacts {
+    /// As in the file: `devices_per_user_max`.
+    pub name: &'static str,
+    /// What it means, a line each.
+    pub doc: &'static [&'static str],
+    /// The least and the most that make sense; of every number.
+    pub range: Option<RangeInclusive<u64>>,
 }
 
 /// A section's name, meaning and settings.
@@ -49,8 +62,8 @@ pub struct SectionFacts {
     pub name: &'static str,
     /// What it is about.
     pub doc: &'static [&'static str],
-    /// Its settings: name and meaning.
-    pub fields: &'static [(&'static str, &'static [&'static str])],
+    /// Its settings.
+    pub fields: &'static [FieldFacts],
 }
 
 fn facts_of<S: Section>(name: &'static str) -> SectionFacts {
@@ -100,11 +113,14 @@ impl Settings {
                 let _ = writeln!(text, "#{line}");
             }
             let _ = writeln!(text, "[{}]", section.name);
-            for (name, doc) in section.fields {
+            for FieldFacts { name, doc, range } in section.fields {
                 for line in *doc {
                     let _ = writeln!(text, "#{line}");
                 }
-                if let Some(value) = table.get(section.name).and_then(|values| values.get(name)) {
+                if let Some(range) = range {
+                    let _ = writeln!(text, "# From {} to {}.", range.start(), range.end());
+                }
+                if let Some(value) = table.get(section.name).and_then(|values| values.get(*name)) {
                     let _ = writeln!(text, "{name} = {value}");
                 }
             }
@@ -136,10 +152,42 @@ mod tests {
         for section in Settings::sections() {
             let values = table[section.name].as_table().unwrap();
             assert_eq!(values.len(), section.fields.len(), "[{}]", section.name);
-            for (name, doc) in section.fields {
+            for FieldFacts { name, doc, range } in section.fields {
                 assert!(values.contains_key(*name), "{}.{name}", section.name);
                 assert!(!doc.is_empty(), "{}.{name} says nothing", section.name);
+                let number = values[*name].as_integer().map(|value| value as u64);
+                assert_eq!(
+                    range.is_some(),
+                    number.is_some(),
+                    "{}.{name}: numbers have a range, and nothing else",
+                    section.name
+                );
+                assert!(
+                    number.is_none_or(|number| range.as_ref().unwrap().contains(&number)),
+                    "the default of {}.{name}",
+                    section.name
+                );
             }
         }
+    }
+
+    #[test]
+    fn the_reference_shows_the_settings_as_they_are() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/operations/settings.md"
+        );
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once("```toml\n").unwrap();
+        let (shown, after) = rest.split_once("```").unwrap();
+        let settings = Settings::default().documented();
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, format!("{before}```toml\n{settings}```{after}")).unwrap();
+            return;
+        }
+        assert!(
+            shown == settings,
+            "docs/operations/settings.md shows other settings; UPDATE_EXPECT=1 brings it up to date"
+        );
     }
 }
