@@ -16,7 +16,14 @@ async fn tokens_and_cookies() {
     let ada = world.sign_up("ada").await;
     let mut http = Http::new(world.port());
     let body = json!({"username": "ada", "password": PASSWORD, "cookie": true}).to_string();
-    let response = http.request("POST", "/v1/login", body.as_bytes()).await;
+    let host = format!("http://127.0.0.1:{}", world.port());
+    let mut log_in = async |origin: &str| {
+        http.try_request("POST", "/v1/login", &[("origin", origin)], body.as_bytes())
+            .await
+            .unwrap()
+    };
+    assert_eq!(log_in("http://evil.example").await.status, 403);
+    let response = log_in(&host).await;
     let logged_in: LoggedIn = response.json().unwrap();
     assert_eq!(logged_in.token, None, "out of reach of scripts");
     let cookie = response.header("set-cookie").unwrap().to_owned();
@@ -24,7 +31,6 @@ async fn tokens_and_cookies() {
         assert!(cookie.contains(attribute), "{cookie}");
     }
     let pair = cookie.split(';').next().unwrap().to_owned();
-    let host = format!("http://127.0.0.1:{}", world.port());
     let mut with = async |method: &str, path: &str, origin: &str| {
         let headers = [("cookie", pair.as_str()), ("origin", origin)];
         http.try_request(method, path, &headers, b"{}")

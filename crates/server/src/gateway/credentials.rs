@@ -33,6 +33,22 @@ pub(super) fn token_of<'h>(
     }
 }
 
+/// Refuses to hand a cookie to another site's page: it would log its visitor in as whom it likes.
+///
+/// # Errors
+/// `origin_refused` when another site's page may have sent the request.
+pub(super) fn check_own_page(
+    settings: &Settings,
+    headers: &HeaderMap,
+    method: &Method,
+) -> Result<(), Problem> {
+    if is_own_page(settings, headers, method) {
+        Ok(())
+    } else {
+        Err(Problem::new(Code::OriginRefused))
+    }
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
 use tidings_protocol::{Code, Problem};
@@ -170,8 +170,16 @@ pub(super) fn too_large(app: &App) -> Problem {
     }
 }
 
-/// The body, read as JSON whatever its media type says (`curl -d` says something else). An empty body
-/// is an empty object.
+/// What the body is said to be, in small letters and without parameters; empty if nothing is said.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next());
+    essence.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The body, which must say that it is JSON: a form of another site's page cannot. An empty body is an
+/// empty object, and needs to say nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Json<T>(pub T);
 
@@ -179,11 +187,16 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Json<T>, Failure> {
+        let is_json = media_type(request.headers()) == "application/json";
         let Raw(bytes) = Raw::from_request(request, app).await?;
-        let bytes = if bytes.is_empty() {
-            b"{}"
-        } else {
-            bytes.as_ref()
+        let bytes = match bytes.as_ref() {
+            b"" => b"{}",
+            bytes if is_json => bytes,
+            _ => {
+                return Err(Problem::new(Code::MalformedFrame)
+                    .detail("the body must be application/json, and Content-Type say so")
+                    .into());
+            }
         };
         match serde_json::from_slice(bytes) {
             Ok(value) => Ok(Json(value)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,6 +37,9 @@ pub(in crate::gateway) async fn sign_up(
     Query(query): Query<SignUpQuery>,
     Json(sign_up): Json<SignUp>,
 ) -> Answer {
+    if query.cookie {
+        credentials::check_own_page(&app.settings, &headers, &Method::POST)?;
+    }
     let logged_in = app.users.sign_up(sign_up, address).await?;
     Ok(hand_over(&app, &headers, logged_in, query.cookie, created))
 }
@@ -48,6 +51,9 @@ pub(in crate::gateway) async fn log_in(
     Json(log_in): Json<LogIn>,
 ) -> Answer {
     let wants_cookie = log_in.cookie;
+    if wants_cookie {
+        credentials::check_own_page(&app.settings, &headers, &Method::POST)?;
+    }
     let logged_in = app.users.log_in(log_in, address).await?;
     Ok(hand_over(&app, &headers, logged_in, wants_cookie, json))
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::{ClientFrame, Code, Encoding, Problem, ServerFrame};
 
-use crate::gateway::extract::{Asker, Query, Raw};
+use crate::gateway::extract::{Asker, Query, Raw, media_type};
 use crate::gateway::problem::{Answer, Told, done};
 use crate::gateway::{App, dispatch};
 use crate::session::encode;
@@ -61,19 +61,13 @@ pub(in crate::gateway) async fn call(
     }
 }
 
-/// JSON unless it says CBOR.
 fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Problem> {
-    let Some(media_type) = headers.get(header::CONTENT_TYPE) else {
-        return Ok(Encoding::Json);
-    };
-    let media_type = media_type.to_str().unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    match essence.to_ascii_lowercase().as_str() {
+    match media_type(headers).as_str() {
         "application/cbor" => Ok(Encoding::Cbor),
-        // `curl -d` says this of anything.
-        "application/json" | "application/x-www-form-urlencoded" | "" => Ok(Encoding::Json),
-        _ => Err(Problem::new(Code::MalformedFrame)
-            .detail("the body is application/json or application/cbor")),
+        "application/json" => Ok(Encoding::Json),
+        _ => Err(Problem::new(Code::MalformedFrame).detail(
+            "the body must be application/json or application/cbor, and Content-Type say so",
+        )),
     }
 }
 

@@ -208,27 +208,27 @@ async fn everything_that_goes_wrong_is_a_problem_document() {
         (ada.get("/v1/conversations?limit=many"), 422, "invalid"),
         (ada.get("/v1/users?users=nobody"), 422, "invalid"),
         (
-            ada.ask("POST", "/v1/marks").bytes(b"{".to_vec()),
+            ada.ask("POST", "/v1/marks").json_bytes(b"{".to_vec()),
             400,
             "malformed_frame",
         ),
         (
-            ada.ask("POST", "/v1/marks").bytes(deep),
+            ada.ask("POST", "/v1/marks").json_bytes(deep),
             400,
             "malformed_frame",
         ),
         (
-            ada.ask("POST", "/v1/marks").bytes(vec![0xff; 10]),
+            ada.ask("POST", "/v1/marks").json_bytes(vec![0xff; 10]),
             400,
             "malformed_frame",
         ),
         (
-            ada.ask("POST", "/v1/marks").bytes(vec![b' '; 2_001]),
+            ada.ask("POST", "/v1/marks").json_bytes(vec![b' '; 2_001]),
             413,
             "frame_too_large",
         ),
         (
-            ada.ask("POST", "/v1/call").bytes(vec![b' '; 2_001]),
+            ada.ask("POST", "/v1/call").json_bytes(vec![b' '; 2_001]),
             413,
             "frame_too_large",
         ),
@@ -284,6 +284,7 @@ async fn a_browser_gets_a_cookie_and_only_our_pages_use_it() {
     let body = json!({ "username": "ada", "password": PASSWORD, "cookie": true });
     let log_in = |host: &'static str| {
         let request = Request::new("POST", "/v1/login").header("host", host);
+        let request = request.header("sec-fetch-site", "same-origin");
         world.http(request.json(&body))
     };
     let logged_in = log_in("chat.example").await;
@@ -320,6 +321,82 @@ async fn a_browser_gets_a_cookie_and_only_our_pages_use_it() {
     let own = post(&[("origin", "http://localhost:8080")]).await;
     assert_eq!(own.status, 204);
     assert!(own.header("set-cookie").unwrap().contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn no_other_site_logs_a_browser_in() {
+    let world = World::new().await;
+    world.person("ada").await;
+    let log_in = json!({ "username": "ada", "password": PASSWORD, "cookie": true });
+    let sign_up = json!({ "username": "eve", "password": PASSWORD });
+    let asks = [("/v1/login", log_in), ("/v1/accounts?cookie=true", sign_up)];
+    for (path, body) in &asks {
+        let ask = |headers: &[(&'static str, &str)]| {
+            let mut request = Request::new("POST", path).header("host", "chat.example");
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            world.http(request.json(body))
+        };
+        for headers in [
+            &[][..],
+            &[("origin", "https://evil.example")],
+            &[("origin", "null")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "none")],
+        ] {
+            let refused = ask(headers).await;
+            assert_eq!(
+                (refused.status, refused.problem().as_str()),
+                (403, "origin_refused"),
+                "{path} {headers:?}"
+            );
+            assert_eq!(refused.header("set-cookie"), None);
+        }
+        let own = ask(&[("origin", "https://chat.example")]).await;
+        assert!(own.header("set-cookie").is_some(), "{own:?}");
+    }
+    // A token in the answer is out of reach of other sites: programs need say nothing of where they are.
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    let logged_in = Request::new("POST", "/v1/login").json(&body);
+    assert_eq!(world.http(logged_in).await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_must_say_that_they_are_json() {
+    let world = World::new().await;
+    let ada = world.person("ada").await;
+    let log_in = json!({ "username": "ada", "password": PASSWORD }).to_string();
+    let users = json!({ "users": { "id": 1, "usernames": ["ada"] } }).to_string();
+    let ask = |path: &'static str, body: &str, media_type: &str| {
+        let mut request = ada.ask("POST", path).bytes(body.as_bytes().to_vec());
+        if !media_type.is_empty() {
+            request = request.header("content-type", media_type);
+        }
+        world.http(request)
+    };
+    for (path, body) in [("/v1/login", &log_in), ("/v1/call", &users)] {
+        for other in [
+            "",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=application/json",
+            "text/plain; application/json",
+        ] {
+            let refused = ask(path, body, other).await;
+            assert_eq!(
+                (refused.status, refused.problem().as_str()),
+                (400, "malformed_frame"),
+                "{path} {other}"
+            );
+        }
+        for json in ["application/json", "Application/JSON; charset=utf-8"] {
+            assert_eq!(ask(path, body, json).await.status, 200, "{path} {json}");
+        }
+    }
+    // Where there is nothing to say, nothing is said of it.
+    assert_eq!(ask("/v1/logout", "", "").await.status, 204);
 }
 
 #[tokio::test]

@@ -255,8 +255,12 @@ impl<'r> Request<'r> {
     }
 
     pub(super) fn json(self, body: &Value) -> Request<'r> {
-        self.bytes(body.to_string().into_bytes())
-            .header("content-type", "application/json")
+        self.json_bytes(body.to_string().into_bytes())
+    }
+
+    /// A body that says it is JSON.
+    pub(super) fn json_bytes(self, body: Vec<u8>) -> Request<'r> {
+        self.bytes(body).header("content-type", "application/json")
     }
 
     pub(super) fn bytes(mut self, body: Vec<u8>) -> Request<'r> {
