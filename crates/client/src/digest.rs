@@ -23,7 +23,7 @@ impl Client {
 
     fn digest_part(&self, conversation: &Conversation) -> u64 {
         let (id, me) = (conversation.id, self.config.user);
-        let mut sum = digest::head(id, conversation.head);
+        let mut sum = digest::head(id, conversation.generation, conversation.head);
         sum = digest::add(sum, digest::read(id, me, conversation.read_told.seq));
         if conversation.tells_marks() {
             for member in conversation

@@ -5,7 +5,7 @@
 //! subtraction and one addition, and the order of conversations does not matter.
 
 use crate::id::{ConversationId, UserId};
-use crate::log::Seq;
+use crate::log::{Generation, Seq};
 
 /// Numbers on the wire fit in 53 bits.
 pub const MASK: u64 = (1 << 53) - 1;
@@ -24,28 +24,29 @@ pub fn hash(tag: &[u8], bytes: &[u8]) -> u64 {
     state ^ (state >> 33)
 }
 
-/// The part of the digest that a conversation's head contributes.
+/// The part of the digest that a conversation's head contributes. The generation is in it, so that the same
+/// head of a restored log is not taken for the old one.
 #[must_use]
-pub fn head(conversation: ConversationId, seq: Seq) -> u64 {
-    term(b"head", conversation, UserId([0; 16]), seq)
+pub fn head(conversation: ConversationId, generation: Generation, seq: Seq) -> u64 {
+    term(b"head", conversation, generation.0, seq)
 }
 
 /// The part that my own read mark contributes.
 #[must_use]
 pub fn read(conversation: ConversationId, me: UserId, seq: Seq) -> u64 {
-    term(b"read", conversation, me, seq)
+    term(b"read", conversation, me.0, seq)
 }
 
 /// The part that another member's delivered mark contributes (in conversations of up to 32 members).
 #[must_use]
 pub fn delivered(conversation: ConversationId, member: UserId, seq: Seq) -> u64 {
-    term(b"delivered", conversation, member, seq)
+    term(b"delivered", conversation, member.0, seq)
 }
 
 /// The part that another member's shown mark contributes (in conversations of up to 32 members).
 #[must_use]
 pub fn shown(conversation: ConversationId, member: UserId, seq: Seq) -> u64 {
-    term(b"shown", conversation, member, seq)
+    term(b"shown", conversation, member.0, seq)
 }
 
 /// The sum of two digests or parts.
@@ -61,13 +62,13 @@ pub fn remove(sum: u64, part: u64) -> u64 {
 }
 
 /// A mark at 0 contributes nothing, so that absent and never raised are the same.
-fn term(tag: &[u8], conversation: ConversationId, user: UserId, seq: Seq) -> u64 {
+fn term(tag: &[u8], conversation: ConversationId, of: [u8; 16], seq: Seq) -> u64 {
     if seq == 0 {
         return 0;
     }
     let mut bytes = [0; 40];
     bytes[..16].copy_from_slice(&conversation.0);
-    bytes[16..32].copy_from_slice(&user.0);
+    bytes[16..32].copy_from_slice(&of);
     bytes[32..].copy_from_slice(&seq.to_be_bytes());
     hash(tag, &bytes) & MASK
 }
@@ -76,13 +77,15 @@ fn term(tag: &[u8], conversation: ConversationId, user: UserId, seq: Seq) -> u64
 mod tests {
     use super::*;
 
+    const GENERATION: Generation = Generation([3; 16]);
+
     #[test]
     fn sums_do_not_depend_on_order_and_can_be_taken_back() {
         let (c, d) = (ConversationId([1; 16]), ConversationId([2; 16]));
-        let both = add(head(c, 7), head(d, 9));
-        assert_eq!(both, add(head(d, 9), head(c, 7)));
-        assert_eq!(remove(both, head(d, 9)), head(c, 7));
-        assert_eq!(head(c, 0), 0);
+        let both = add(head(c, GENERATION, 7), head(d, GENERATION, 9));
+        assert_eq!(both, add(head(d, GENERATION, 9), head(c, GENERATION, 7)));
+        assert_eq!(remove(both, head(d, GENERATION, 9)), head(c, GENERATION, 7));
+        assert_eq!(head(c, GENERATION, 0), 0);
         assert!(both <= MASK);
     }
 
@@ -92,9 +95,9 @@ mod tests {
         assert_eq!(format!("{:016x}", hash(b"head", b"")), "84e8d08147ebcce8");
         let me = UserId([2; 16]);
         let digest = add(
-            head(ConversationId([1; 16]), 7),
+            head(ConversationId([1; 16]), GENERATION, 7),
             read(ConversationId([1; 16]), me, 5),
         );
-        expect_test::expect!["2499182281880085"].assert_eq(&digest.to_string());
+        expect_test::expect!["4028350182009074"].assert_eq(&digest.to_string());
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use tidings_core::id::direct_id;
-use tidings_core::{ConversationId, DeviceId, Envelope, Kind, Time, UserId, digest};
+use tidings_core::{ConversationId, DeviceId, Envelope, Generation, Kind, Time, UserId, digest};
 
 use super::types::WireType;
 
 pub(crate) fn digest_examples() -> String {
     let (me, other, direct) = (ada(), ben(), direct_id(ada(), ben()));
+    let generation = Generation(group().0);
     let mut text = String::from("```text\n");
     let _ = writeln!(
         text,
@@ -24,6 +25,7 @@ pub(crate) fn digest_examples() -> String {
     let _ = writeln!(text);
     let _ = writeln!(text, "me      = {me}");
     let _ = writeln!(text, "other   = {other}");
+    let _ = writeln!(text, "generation of both = {generation}");
     let _ = writeln!(
         text,
         "direct  = {direct}, head 7, my read mark 5, other's delivered 7, other's shown 4"
@@ -35,7 +37,10 @@ pub(crate) fn digest_examples() -> String {
     );
     let _ = writeln!(text);
     let parts = [
-        ("head(direct, 7)            ", digest::head(direct, 7)),
+        (
+            "head(direct, 7)            ",
+            digest::head(direct, generation, 7),
+        ),
         ("read(direct, me, 5)        ", digest::read(direct, me, 5)),
         (
             "delivered(direct, other, 7)",
@@ -45,7 +50,10 @@ pub(crate) fn digest_examples() -> String {
             "shown(direct, other, 4)    ",
             digest::shown(direct, other, 4),
         ),
-        ("head(group, 3)             ", digest::head(group(), 3)),
+        (
+            "head(group, 3)             ",
+            digest::head(group(), generation, 3),
+        ),
         ("read(group, me, 3)         ", digest::read(group(), me, 3)),
         (
             "delivered(group, other, 0) ",

@@ -185,12 +185,11 @@ impl Chat {
     /// Remembers how a command was answered: what is behind one that was refused for now must wait.
     fn settle(&self, conversation: &Conversation, queued: &Queued, answer: Result<(), &Problem>) {
         let command = &queued.command;
-        let now = self.clock.now();
         let mut queue = conversation
             .queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        queue.settled(command.device, command.client_id, answer, now);
+        queue.settled(command.device, command.client_id, answer);
     }
 
     async fn decide_one(
@@ -210,7 +209,7 @@ impl Chat {
                 .queue
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            queue.is_behind(command.device, command.client_id, now)
+            queue.is_behind(command.device, command.client_id)
         };
         let is_retry = matches!(earlier, Earlier::Found { .. })
             || decided

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tidings_core::conversation::{ConversationKind, Limits};
 use tidings_core::log::LogId;
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
-use tidings_core::{ConversationId, Time, UserId};
+use tidings_core::{ConversationId, UserId};
 use tidings_protocol::mark::MarkUpdate;
 use tidings_protocol::presence::{Typing, TypingEvent};
 use tidings_protocol::{Code, Problem, ServerFrame};
@@ -77,9 +77,9 @@ impl Conversation {
         LogId::conversation(self.id)
     }
 
-    fn is_idle(&self, now: Time) -> bool {
+    fn is_idle(&self) -> bool {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.is_idle(now)
+        queue.is_idle()
     }
 
     /// The loaded state. `None` before the first load.
@@ -396,7 +396,7 @@ impl Chat {
         let mut shard = self.shard(conversation.id);
         // The map's and ours: nobody else holds it, and nobody can get it while the shard is locked.
         if Arc::strong_count(&conversation) == 2
-            && conversation.is_idle(self.clock.now())
+            && conversation.is_idle()
             && conversation
                 .try_loaded()
                 .is_none_or(|loaded| loaded.state.seq == 0)
@@ -412,7 +412,7 @@ impl Chat {
             return conversation.clone();
         }
         if shard.len() >= self.settings.hot_conversations_max.div_ceil(SHARDS) {
-            make_room(&mut shard, self.clock.now());
+            make_room(&mut shard);
         }
         let conversation = Arc::new(Conversation {
             id,
@@ -446,12 +446,12 @@ fn is_in(marks: &[Mark]) -> bool {
 
 /// Forgets a quarter of the conversations that nobody uses at this moment. Everything of them is in the
 /// store; they are loaded again when needed. Never two of one id: nobody else holds those that go.
-fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>, now: Time) {
+fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>) {
     let mut room = shard.len() / 4 + 1;
     shard.retain(|_, conversation| {
         let in_use = room == 0
             || Arc::strong_count(conversation) > 1
-            || !conversation.is_idle(now)
+            || !conversation.is_idle()
             || conversation
                 .try_loaded()
                 .is_some_and(|loaded| loaded.has_unfinished());

@@ -5,12 +5,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidings_core::conversation::{Action, Command, ConversationKind};
 use tidings_core::entry::Content;
 use tidings_core::id::direct_id;
-use tidings_core::{ClientId, ConversationId, DeviceId, Time, UserId};
+use tidings_core::{ClientId, ConversationId, DeviceId, UserId};
 use tidings_protocol::convert::action_from_wire;
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::send::{Action as WireAction, Send, Sent};
@@ -22,7 +22,7 @@ use crate::clock::random;
 use crate::session::{Caller, Session};
 
 /// A send that was refused for now holds up those behind it for so long after its last refusal.
-const BEHIND_MILLIS: u64 = 30_000;
+const BEHIND: Duration = Duration::from_secs(30);
 /// More devices than this are not remembered as refused: a bound, not a number that is ever reached.
 const REFUSED_MAX: usize = 4_096;
 
@@ -54,7 +54,7 @@ pub(super) struct Queue {
     /// Whether a task is at work on it.
     pub working: bool,
     /// Devices whose send was refused for now, by which, and when last.
-    refused: HashMap<DeviceId, (ClientId, Time)>,
+    refused: HashMap<DeviceId, (ClientId, Instant)>,
 }
 
 impl Queue {
@@ -78,17 +78,16 @@ impl Queue {
     }
 
     /// Whether nothing waits and nobody must come again first: then nothing is lost with it.
-    pub(super) fn is_idle(&self, now: Time) -> bool {
-        let remembered = |(_, at): &(ClientId, Time)| now.millis_since(*at) < BEHIND_MILLIS;
-        !self.working && self.waiting.is_empty() && !self.refused.values().any(remembered)
+    pub(super) fn is_idle(&self) -> bool {
+        !self.working && self.waiting.is_empty() && !self.refused.values().any(holds)
     }
 
     /// Whether this send must wait until an earlier one of its device, which was refused for now, has
     /// come again (rule 2 of the design).
-    pub(super) fn is_behind(&self, device: DeviceId, client_id: ClientId, now: Time) -> bool {
-        self.refused.get(&device).is_some_and(|&(refused, at)| {
-            refused != client_id && now.millis_since(at) < BEHIND_MILLIS
-        })
+    pub(super) fn is_behind(&self, device: DeviceId, client_id: ClientId) -> bool {
+        self.refused
+            .get(&device)
+            .is_some_and(|refused| refused.0 != client_id && holds(refused))
     }
 
     /// Remembers how a send was answered.
@@ -97,24 +96,27 @@ impl Queue {
         device: DeviceId,
         client_id: ClientId,
         answer: Result<(), &Problem>,
-        now: Time,
     ) {
         let for_now =
             answer.is_err_and(|problem| matches!(problem.retry, Retry::Later | Retry::CatchUp));
         match self.refused.get(&device) {
-            Some(&(refused, _)) if refused != client_id => {}
+            Some(refused) if refused.0 != client_id && holds(refused) => {}
             _ if for_now => {
                 if self.refused.len() >= REFUSED_MAX {
-                    self.refused
-                        .retain(|_, (_, at)| now.millis_since(*at) < BEHIND_MILLIS);
+                    self.refused.retain(|_, refused| holds(refused));
                 }
-                self.refused.insert(device, (client_id, now));
+                self.refused.insert(device, (client_id, Instant::now()));
             }
             _ => {
                 self.refused.remove(&device);
             }
         }
     }
+}
+
+/// Whether a refusal still holds up those behind it. By a clock that nobody sets.
+fn holds(refused: &(ClientId, Instant)) -> bool {
+    refused.1.elapsed() < BEHIND
 }
 
 impl Chat {
@@ -136,7 +138,7 @@ impl Chat {
             || queue.bytes + queued.bytes > self.settings.queue_bytes_max;
         if full {
             let problem = Problem::new(Code::Busy).detail("too much waits in this conversation");
-            queue.settled(caller.device, client_id, Err(&problem), self.clock.now());
+            queue.settled(caller.device, client_id, Err(&problem));
             drop(queue);
             return self.answer(queued.reply, client_id, Err(problem));
         }

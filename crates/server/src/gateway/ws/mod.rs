@@ -119,7 +119,8 @@ impl Connection {
             }
             let may_read = self.may_read();
             tokio::select! {
-                () = session.wait() => {}
+                // What comes with it (the tick and the entry, the marks of a batch) goes in the same write.
+                () = session.wait() => tokio::task::yield_now().await,
                 read = socket.read(), if may_read => {
                     if let Err(end) = self.take(socket, read) {
                         return end;
