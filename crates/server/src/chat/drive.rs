@@ -236,7 +236,7 @@ impl Chat {
             earlier,
         };
         let decision = decide(&decided.state, command, &named, &facts, &self.limits, now);
-        let result = match decision {
+        match decision {
             Ok(Decision::Already { seq, at }) => Ok((seq, at)),
             Ok(Decision::Append(entry)) => {
                 let mut erase = Vec::new();
@@ -250,8 +250,7 @@ impl Chat {
                 Ok(answer)
             }
             Err(reject) => Err(Problem::from(reject)),
-        };
-        result
+        }
     }
 
     /// The first entry of a direct conversation, ahead of its first message.

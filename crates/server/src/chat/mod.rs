@@ -351,7 +351,7 @@ impl Chat {
         id: ConversationId,
     ) -> Result<Arc<Conversation>, Problem> {
         let in_memory = self.shard(id).get(&id).cloned();
-        if !in_memory.is_some_and(|conversation| conversation.loaded.get().is_some()) {
+        if in_memory.is_none_or(|conversation| conversation.loaded.get().is_none()) {
             let marks = self
                 .store
                 .marks(LogId::conversation(id), user.0)

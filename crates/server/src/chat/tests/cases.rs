@@ -425,8 +425,8 @@ async fn sends_behind_a_refused_first_message_keep_their_order() {
     let [empty, held] = answers.map(|answer| async { answer.await.unwrap() });
     assert_eq!(empty.await.unwrap_err().code, Code::Invalid);
     let held = held.await;
-    if held.is_err() {
-        assert_eq!(held.unwrap_err().code, Code::Busy);
+    if let Err(problem) = held {
+        assert_eq!(problem.code, Code::Busy);
         assert_eq!(
             world.send(&anna, third.clone()).await.unwrap_err().code,
             Code::Behind
