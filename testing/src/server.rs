@@ -194,10 +194,19 @@ impl Server {
 
     /// `tidings verify`: every invariant of the data directory. The server must not run.
     pub async fn verify(&self) {
-        assert!(self.child.is_none(), "verify what nobody writes");
+        self.run("verify").await;
+    }
+
+    /// `tidings restore`: makes an older copy ready to be served. The server must not run.
+    pub async fn restore(&self) {
+        self.run("restore").await;
+    }
+
+    async fn run(&self, subcommand: &str) {
+        assert!(self.child.is_none(), "on data that nobody writes");
         let mut command = Command::new(program());
         command
-            .arg("verify")
+            .arg(subcommand)
             .arg("--config")
             .arg(self.config_path())
             .stdin(Stdio::null());
@@ -206,7 +215,7 @@ impl Server {
             .unwrap();
         assert!(
             output.status.success(),
-            "tidings verify: {}\n{}{}",
+            "tidings {subcommand}: {}\n{}{}",
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)

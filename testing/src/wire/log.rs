@@ -98,12 +98,11 @@ impl Log {
     /// What it contributes to the digest of `me`.
     #[must_use]
     pub fn digest(&self, id: ConversationId, me: UserId) -> u64 {
-        if self.out {
+        let Some(generation) = self.generation.filter(|_| !self.out) else {
             return 0;
-        }
+        };
         let mut sum = digest::add(
-            self.generation
-                .map_or(0, |generation| digest::head(id, generation, self.head)),
+            digest::head(id, generation, self.head),
             digest::read(id, me, self.read.seq),
         );
         for (&user, marks) in self.told.iter().filter(|(user, _)| **user != me) {
