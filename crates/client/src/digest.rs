@@ -23,7 +23,8 @@ impl Client {
 
     fn digest_part(&self, conversation: &Conversation) -> u64 {
         let (id, me) = (conversation.id, self.config.user);
-        let mut sum = digest::head(id, conversation.generation, conversation.head);
+        let (generation, head, at) = (conversation.generation, conversation.head, conversation.at);
+        let mut sum = digest::head(id, generation, head, at);
         sum = digest::add(sum, digest::read(id, me, conversation.read_told.seq));
         if conversation.tells_marks() {
             for member in conversation

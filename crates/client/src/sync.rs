@@ -201,6 +201,10 @@ impl Client {
         if is_first {
             begin_with(conversation, &summary);
         }
+        if summary.head == conversation.head && summary.at != conversation.at && !is_first {
+            // The same number, but another entry: the answer to our position will tell.
+            conversation.verify = true;
+        }
         if summary.head >= conversation.head {
             take_head(conversation, &summary, me);
         } else {

@@ -6,6 +6,7 @@
 
 use crate::id::{ConversationId, UserId};
 use crate::log::{Generation, Seq};
+use crate::time::Time;
 
 /// Numbers on the wire fit in 53 bits.
 pub const MASK: u64 = (1 << 53) - 1;
@@ -24,11 +25,19 @@ pub fn hash(tag: &[u8], bytes: &[u8]) -> u64 {
     state ^ (state >> 33)
 }
 
-/// The part of the digest that a conversation's head contributes. The generation is in it, so that the same
-/// head of a restored log is not taken for the old one.
+/// The part of the digest that a conversation's head contributes. The generation is in it, and the last entry's
+/// time, so that the same head of a restored or rolled back log is not taken for the old one.
 #[must_use]
-pub fn head(conversation: ConversationId, generation: Generation, seq: Seq) -> u64 {
-    term(b"head", conversation, generation.0, seq)
+pub fn head(conversation: ConversationId, generation: Generation, seq: Seq, at: Time) -> u64 {
+    if seq == 0 {
+        return 0;
+    }
+    let mut bytes = [0; 48];
+    bytes[..16].copy_from_slice(&conversation.0);
+    bytes[16..32].copy_from_slice(&generation.0);
+    bytes[32..40].copy_from_slice(&seq.to_be_bytes());
+    bytes[40..].copy_from_slice(&at.0.to_be_bytes());
+    hash(b"head", &bytes) & MASK
 }
 
 /// The part that my own read mark contributes.
@@ -78,14 +87,21 @@ mod tests {
     use super::*;
 
     const GENERATION: Generation = Generation([3; 16]);
+    const AT: Time = Time(1_795_262_400_007);
 
     #[test]
     fn sums_do_not_depend_on_order_and_can_be_taken_back() {
         let (c, d) = (ConversationId([1; 16]), ConversationId([2; 16]));
-        let both = add(head(c, GENERATION, 7), head(d, GENERATION, 9));
-        assert_eq!(both, add(head(d, GENERATION, 9), head(c, GENERATION, 7)));
-        assert_eq!(remove(both, head(d, GENERATION, 9)), head(c, GENERATION, 7));
-        assert_eq!(head(c, GENERATION, 0), 0);
+        let both = add(head(c, GENERATION, 7, AT), head(d, GENERATION, 9, AT));
+        assert_eq!(
+            both,
+            add(head(d, GENERATION, 9, AT), head(c, GENERATION, 7, AT))
+        );
+        assert_eq!(
+            remove(both, head(d, GENERATION, 9, AT)),
+            head(c, GENERATION, 7, AT)
+        );
+        assert_eq!(head(c, GENERATION, 0, AT), 0);
         assert!(both <= MASK);
     }
 
@@ -95,9 +111,9 @@ mod tests {
         assert_eq!(format!("{:016x}", hash(b"head", b"")), "84e8d08147ebcce8");
         let me = UserId([2; 16]);
         let digest = add(
-            head(ConversationId([1; 16]), GENERATION, 7),
+            head(ConversationId([1; 16]), GENERATION, 7, AT),
             read(ConversationId([1; 16]), me, 5),
         );
-        expect_test::expect!["4028350182009074"].assert_eq(&digest.to_string());
+        expect_test::expect!["2268997184819476"].assert_eq(&digest.to_string());
     }
 }

@@ -511,7 +511,7 @@ impl Hot {
     /// What it contributes to a user's digest.
     fn part(&self, id: ConversationId, user: UserId) -> u64 {
         let mut sum = digest::add(
-            digest::head(id, self.state.generation, self.state.seq),
+            digest::head(id, self.state.generation, self.state.seq, self.state.at),
             digest::read(id, user, self.marks_of(user).read.seq),
         );
         for (other, _) in self

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidings_core::{ConversationId, Generation, UserId, digest};
+use tidings_core::{ConversationId, Generation, Time, UserId, digest};
 use tidings_protocol::entry::{Entry, Role, Settings};
 use tidings_protocol::mark::{MarkStep, MemberMarks};
 use tidings_protocol::sync::{Conversation, HistoryPage, ReadMark};
@@ -17,6 +17,8 @@ pub struct Log {
     pub generation: Option<Generation>,
     /// The highest head that the server told.
     pub head: u64,
+    /// The time of its entry, as a summary told it last.
+    head_at_told: Time,
     /// Everything up to here is covered.
     pub level: u64,
     /// What is covered above a gap.
@@ -95,6 +97,12 @@ impl Log {
         unread.count() as u64
     }
 
+    /// The time of the entry at the head: my own copy's, or as the server told.
+    fn head_at(&self) -> Time {
+        let entry = self.entries.get(&self.head);
+        entry.map_or(self.head_at_told, |entry| entry.at)
+    }
+
     /// What it contributes to the digest of `me`.
     #[must_use]
     pub fn digest(&self, id: ConversationId, me: UserId) -> u64 {
@@ -102,7 +110,7 @@ impl Log {
             return 0;
         };
         let mut sum = digest::add(
-            digest::head(id, generation, self.head),
+            digest::head(id, generation, self.head, self.head_at()),
             digest::read(id, me, self.read.seq),
         );
         for (&user, marks) in self.told.iter().filter(|(user, _)| **user != me) {
@@ -127,6 +135,7 @@ impl Log {
         }
         self.generation = Some(summary.generation);
         self.head = self.head.max(summary.head);
+        self.head_at_told = summary.at;
         self.from = summary.from;
         self.trimmed = summary.trimmed;
         self.role = Some(summary.role);

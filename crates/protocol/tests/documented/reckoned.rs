@@ -11,6 +11,7 @@ use super::types::WireType;
 pub(crate) fn digest_examples() -> String {
     let (me, other, direct) = (ada(), ben(), direct_id(ada(), ben()));
     let generation = Generation(group().0);
+    let at = Time(1_795_262_400_007);
     let mut text = String::from("```text\n");
     let _ = writeln!(
         text,
@@ -25,7 +26,10 @@ pub(crate) fn digest_examples() -> String {
     let _ = writeln!(text);
     let _ = writeln!(text, "me      = {me}");
     let _ = writeln!(text, "other   = {other}");
-    let _ = writeln!(text, "generation of both = {generation}");
+    let _ = writeln!(
+        text,
+        "generation of both = {generation}, their last entries at {at}"
+    );
     let _ = writeln!(
         text,
         "direct  = {direct}, head 7, my read mark 5, other's delivered 7, other's shown 4"
@@ -39,7 +43,7 @@ pub(crate) fn digest_examples() -> String {
     let parts = [
         (
             "head(direct, 7)            ",
-            digest::head(direct, generation, 7),
+            digest::head(direct, generation, 7, at),
         ),
         ("read(direct, me, 5)        ", digest::read(direct, me, 5)),
         (
@@ -52,7 +56,7 @@ pub(crate) fn digest_examples() -> String {
         ),
         (
             "head(group, 3)             ",
-            digest::head(group(), generation, 3),
+            digest::head(group(), generation, 3, at),
         ),
         ("read(group, me, 3)         ", digest::read(group(), me, 3)),
         (

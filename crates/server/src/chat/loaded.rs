@@ -271,7 +271,7 @@ impl Loaded {
         }
         let marks = self.marks_of(user);
         let own = digest::add(
-            digest::head(id, self.state.generation, self.state.seq),
+            digest::head(id, self.state.generation, self.state.seq, self.state.at),
             digest::read(id, user, marks.read.seq),
         );
         if !self.tells_marks() {

@@ -322,7 +322,7 @@ impl World {
         let mut sum = 0;
         for one in self.inbox(device).await {
             let id = one.conversation;
-            sum = digest::add(sum, digest::head(id, one.generation, one.head));
+            sum = digest::add(sum, digest::head(id, one.generation, one.head, one.at));
             sum = digest::add(sum, digest::read(id, me, one.read.seq));
             if one.member_count <= 32 {
                 for member in one.members.iter().filter(|member| member.user != me) {
