@@ -79,7 +79,7 @@ impl Chat {
                 Err(problem) => return self.refuse_all(conversation, batch, &problem),
             };
             if decided.entries.is_empty() {
-                return self.answer_all(conversation, batch, decided);
+                return self.answer_decided(conversation, batch, &decided);
             }
             let prepared = async {
                 self.note_retention(conversation, &decided).await?;
@@ -361,7 +361,7 @@ impl Chat {
             let wrote_state = decided.state.seq.saturating_sub(loaded.written)
                 >= self.settings.state_every_entries;
             let received = batch.iter().map(|queued| queued.received).min();
-            self.answer_accepted(conversation, batch, &decided);
+            self.answer_decided(conversation, batch, &decided);
             self.publish(conversation, &mut loaded, &decided.entries);
             if wrote_state {
                 let seq = loaded.state.seq;
@@ -374,7 +374,7 @@ impl Chat {
         self.after_commit(conversation, &decided.entries, retention_before);
     }
 
-    fn answer_accepted(&self, conversation: &Conversation, batch: Vec<Queued>, decided: &Decided) {
+    fn answer_decided(&self, conversation: &Conversation, batch: Vec<Queued>, decided: &Decided) {
         let mut answers: Vec<Option<Result<Sent, Problem>>> = batch.iter().map(|_| None).collect();
         for accepted in &decided.accepted {
             if let (Some(slot), Some(queued)) =
@@ -402,10 +402,6 @@ impl Chat {
             }
             self.answer(queued.reply, queued.command.client_id, answer);
         }
-    }
-
-    fn answer_all(&self, conversation: &Conversation, batch: Vec<Queued>, decided: Decided) {
-        self.answer_accepted(conversation, batch, &decided);
     }
 
     fn refuse_all(&self, conversation: &Conversation, batch: Vec<Queued>, problem: &Problem) {

@@ -5,6 +5,7 @@
 //! (`publish`). Reading (`inbox`, `history`) and marks (`marks`) work on the same loaded
 //! conversation (`loaded`). `keep` is what happens by itself: expiry, trimming, summaries.
 
+mod counting;
 mod diffusion;
 mod drive;
 mod history;
