@@ -17,13 +17,14 @@ use tidings_core::conversation::Retention;
 use tidings_core::log::{Generation, LogId};
 use tidings_store::StoreError;
 
+use crate::apply;
 use crate::bodies::{BodyFiles, sync_folder};
 use crate::directory::{Directory, OpenError};
 use crate::keys;
-use crate::read::{Reader, get, pair};
+use crate::read::Reader;
 use crate::rows::{self, BodyRow, EntryRow, FileRow, LogRow};
 use crate::settings::Settings;
-use crate::tables::Tables;
+use crate::tables::{Tables, pair};
 use crate::{damaged, damaged_row};
 
 /// Rows of one commit when generations are changed.
@@ -171,7 +172,11 @@ fn unwritten(error: fjall::Error) -> CopyError {
 
 impl Copy<'_> {
     fn body_files(&mut self, files: &BodyFiles) -> Result<(), CopyError> {
-        for row in self.snapshot.prefix(&self.from.upkeep, b"b").map(pair) {
+        for row in self
+            .snapshot
+            .prefix(self.from.upkeep.stored(), b"b")
+            .map(pair)
+        {
             let (key, value) = row?;
             let id = keys::parse_file(&key)?;
             let row = FileRow::decode(&value).map_err(damaged_row)?;
@@ -194,10 +199,14 @@ impl Copy<'_> {
     }
 
     fn entries(&mut self) -> Result<(), CopyError> {
-        let to = self.to.entries.clone();
+        let to = self.to.entries.stored().clone();
         let mut ingestion = to.start_ingestion().map_err(unwritten)?;
         let mut log: Option<(LogId, LogRow)> = None;
-        for row in self.snapshot.range(&self.from.entries, [0, 0]..).map(pair) {
+        for row in self
+            .snapshot
+            .range(self.from.entries.stored(), [0, 0]..)
+            .map(pair)
+        {
             let (key, value) = row?;
             let id = keys::parse_log(&key)?;
             let log_row = match log {
@@ -219,7 +228,7 @@ impl Copy<'_> {
     fn log(&self, id: LogId) -> Result<LogRow, StoreError> {
         let row = self
             .snapshot
-            .get(&self.from.logs, keys::log(id))
+            .get(self.from.logs.stored(), keys::log(id))
             .map_err(|error| damaged(error.to_string()))?;
         let row = row.ok_or_else(|| damaged("there are entries of a log that is not there"))?;
         LogRow::decode(&row).map_err(damaged_row)
@@ -259,7 +268,10 @@ impl Copy<'_> {
     /// Whether a reaction that stands has its body in the copy, whose entries are there already.
     fn is_kept(&self, key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
         let seq = rows::decode_number(value).map_err(damaged_row)?;
-        let row = get(&self.to.entries, &keys::entry(keys::parse_log(key)?, seq))?;
+        let row = self
+            .to
+            .entries
+            .get(&keys::entry(keys::parse_log(key)?, seq))?;
         let entry = row
             .map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
             .transpose()?;
@@ -268,7 +280,11 @@ impl Copy<'_> {
 
     /// Bodies that are erased and not yet overwritten.
     fn erased_places(&mut self) -> Result<(), StoreError> {
-        for row in self.snapshot.prefix(&self.from.upkeep, b"z").map(pair) {
+        for row in self
+            .snapshot
+            .prefix(self.from.upkeep.stored(), b"z")
+            .map(pair)
+        {
             let (key, value) = row?;
             let (file, offset) = keys::parse_zero(&key)?;
             if self.file_rows.contains_key(&file) {
@@ -292,11 +308,12 @@ impl Copy<'_> {
     fn other_tables(&mut self) -> Result<(), CopyError> {
         let tables = self.from.all().into_iter().zip(self.to.all());
         for ((name, from), (_, to)) in tables.filter(|((name, _), _)| *name != "entries") {
-            let mut ingestion = to.start_ingestion().map_err(unwritten)?;
-            for row in self.snapshot.range(from, [0, 0]..).map(pair) {
+            let mut ingestion = to.stored().start_ingestion().map_err(unwritten)?;
+            for row in self.snapshot.range(from.stored(), [0, 0]..).map(pair) {
                 let (key, value) = row?;
                 let value = match (name, key.first()) {
-                    ("upkeep", Some(b'z')) => continue,
+                    // The copy has a journal of its own.
+                    ("upkeep", Some(b'z' | b'j')) => continue,
                     ("upkeep", Some(b'b')) => match self.file_rows.get(&keys::parse_file(&key)?) {
                         Some(row) => row.encode().into(),
                         None => continue,
@@ -337,7 +354,7 @@ pub fn new_generation(path: &Path) -> Result<Generation, BackupError> {
         error: io::Error::other(error),
     };
     let directory = Directory::open_existing(path)?;
-    let tables = Tables::open(&directory.rows(), &Settings::default()).map_err(failed)?;
+    let tables = apply::open(&directory, &Settings::default())?.tables;
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| BackupError::Io {
         path: path.to_owned(),
@@ -346,17 +363,17 @@ pub fn new_generation(path: &Path) -> Result<Generation, BackupError> {
     let generation = Generation::new(crate::upkeep::now(), random);
     let snapshot = tables.database.snapshot();
     let mut batch = tables.database.batch();
-    for row in snapshot.range(&tables.logs, [0, 0]..).map(pair) {
+    for row in snapshot.range(tables.logs.stored(), [0, 0]..).map(pair) {
         let (key, value) = row?;
         let row = LogRow::decode(&value).map_err(damaged_row)?;
         batch.insert(
-            &tables.logs,
+            tables.logs.stored(),
             key.clone(),
             LogRow { generation, ..row }.encode(),
         );
         // States that say nothing (of a device's log) name no generation.
         let state = snapshot
-            .get(&tables.states, &key)
+            .get(tables.states.stored(), &key)
             .map_err(|error| damaged(error.to_string()))?;
         if let Some((seq, bytes)) = state
             .map(|state| rows::decode_numbered(&state).map_err(damaged_row))
@@ -367,7 +384,11 @@ pub fn new_generation(path: &Path) -> Result<Generation, BackupError> {
                 generation,
                 ..state
             });
-            batch.insert(&tables.states, key, rows::encode_numbered(seq, &state));
+            batch.insert(
+                tables.states.stored(),
+                key,
+                rows::encode_numbered(seq, &state),
+            );
         }
         if batch.len() >= BATCH_ROWS {
             let full = std::mem::replace(&mut batch, tables.database.batch());

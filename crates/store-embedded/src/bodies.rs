@@ -1,11 +1,12 @@
 //! Body files: where the bodies of entries lie, apart from the rows.
 //!
 //! A body file is a header and then bodies back to back; the row of each entry says where its body is.
-//! Bodies are written and synced before the rows that name them are committed, so a row never names a
-//! body that is not there. An erased body is overwritten in place, at once and exactly: nothing that is
-//! kept is rewritten, no journal or older copy of it exists, and a file in which nothing lives any more
-//! is deleted. Each file takes the bodies of one retention class (and, unless kept for ever, of one
-//! span of time), so that what goes together lies together.
+//! Bodies are written here when the rows that name them are committed, and synced a little later: until
+//! then they are in the journal as well ([`crate::journal`]), from where a crash brings them back. An
+//! erased body is overwritten in place, exactly: nothing that is kept is rewritten, no older copy of it
+//! exists once the journal's segment is gone, and a file in which nothing lives any more is deleted. Each
+//! file takes the bodies of one retention class (and, unless kept for ever, of one span of time), so that
+//! what goes together lies together.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -16,16 +17,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidings_core::Time;
 use tidings_core::time::DAY_MILLIS;
 
+use crate::at;
 use crate::rows::{BodyPlace, Class, FileRow};
 
 /// What a body file begins with, then its id (4 bytes) and zeros.
 const MAGIC: &[u8; 8] = b"TIDBODY1";
 /// Bytes of the header.
 pub(crate) const HEADER: u64 = 32;
-/// Zeros are written this far ahead, so that syncing a commit does not have to sync the file's growth.
-const AHEAD: u64 = 1024 * 1024;
 /// Open files that are kept for reading.
 const OPEN_MAX: usize = 128;
+
+/// Bodies that lie back to back in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BodyWrite {
+    pub(crate) file: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What [`BodyWriter::write`] wrote.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) bodies: Vec<BodyWrite>,
+    /// The rows of body files that changed with it.
+    pub(crate) rows: Vec<(u32, FileRow)>,
+}
 
 /// The folder of body files, for reading and overwriting.
 #[derive(Debug)]
@@ -84,6 +100,19 @@ impl BodyFiles {
         match at::read_exact(&file, &mut body, place.offset) {
             Ok(()) => Ok((hash(&body) == place.hash).then_some(body)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes bodies again, from the journal, and answers the file, to be synced. `None` if the file was
+    /// deleted because nothing in it lived.
+    pub(crate) fn write_again(&self, body: &BodyWrite) -> io::Result<Option<Arc<File>>> {
+        match self.file(body.file) {
+            Ok(file) => {
+                at::write_all(&file, &body.bytes, body.offset)?;
+                Ok(Some(file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -176,18 +205,20 @@ pub(crate) struct BodyWriter {
     next_id: u32,
     rows: HashMap<u32, FileRow>,
     active: HashMap<Class, Active>,
-    /// Files whose row changed since the last [`BodyWriter::sync`].
+    /// Files whose row changed since the last [`BodyWriter::write`].
     changed: Vec<u32>,
+    /// What was written since then.
+    written: Vec<BodyWrite>,
+    /// Files that are not synced.
+    unsynced: HashMap<u32, Arc<File>>,
 }
 
 #[derive(Debug)]
 struct Active {
     id: u32,
     file: Arc<File>,
-    /// Bodies not yet written; they begin at the row's `end` as it was at the last sync.
+    /// Bodies not yet written; they end at the row's `end`.
     buffer: Vec<u8>,
-    /// As far as the file is filled, with bodies or zeros.
-    filled: u64,
 }
 
 impl BodyWriter {
@@ -225,7 +256,6 @@ impl BodyWriter {
                     id,
                     file,
                     buffer: Vec::new(),
-                    filled: row.end,
                 },
             );
         }
@@ -236,10 +266,12 @@ impl BodyWriter {
             rows,
             active,
             changed: Vec::new(),
+            written: Vec::new(),
+            unsynced: HashMap::new(),
         })
     }
 
-    /// Takes a body that belongs to an entry of this time; it is in the file after [`BodyWriter::sync`].
+    /// Takes a body that belongs to an entry of this time; it is in the file after [`BodyWriter::write`].
     pub(crate) fn put(&mut self, class: Class, at: Time, body: &[u8]) -> io::Result<BodyPlace> {
         let window = window(class, at);
         let fits = self
@@ -271,15 +303,7 @@ impl BodyWriter {
     }
 
     fn roll(&mut self, class: Class, window: u64) -> io::Result<()> {
-        if let Some(mut old) = self.active.remove(&class)
-            && let Some(row) = self.rows.get_mut(&old.id)
-        {
-            row.sealed = true;
-            old.write(row.end)?;
-            old.file.set_len(row.end)?;
-            old.file.sync_all()?;
-            self.changed.push(old.id);
-        }
+        self.seal(class)?;
         let id = self.next_id;
         self.next_id += 1;
         let file = self.files.create(id)?;
@@ -299,32 +323,52 @@ impl BodyWriter {
                 id,
                 file,
                 buffer: Vec::new(),
-                filled: HEADER,
             },
         );
         self.changed.push(id);
         Ok(())
     }
 
-    /// Writes what was put and syncs it. Answers the rows that changed, to be committed now.
-    pub(crate) fn sync(&mut self) -> io::Result<Vec<(u32, FileRow)>> {
-        for active in self
-            .active
-            .values_mut()
-            .filter(|active| !active.buffer.is_empty())
+    /// Takes no more into the active file of a class.
+    fn seal(&mut self, class: Class) -> io::Result<()> {
+        if let Some(mut old) = self.active.remove(&class)
+            && let Some(row) = self.rows.get_mut(&old.id)
         {
-            if let Some(row) = self.rows.get(&active.id) {
-                active.write(row.end)?;
-                active.file.sync_data()?;
+            row.sealed = true;
+            self.written.extend(old.write(row.end)?);
+            self.changed.push(old.id);
+            self.unsynced.insert(old.id, old.file);
+        }
+        Ok(())
+    }
+
+    /// Writes what was put, without syncing it. Answers what was written and the rows that changed, to be
+    /// committed now.
+    pub(crate) fn write(&mut self) -> io::Result<Written> {
+        for active in self.active.values_mut() {
+            if let Some(row) = self.rows.get(&active.id)
+                && let Some(written) = active.write(row.end)?
+            {
+                self.written.push(written);
+                self.unsynced.insert(active.id, Arc::clone(&active.file));
             }
         }
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
         changed.dedup();
-        Ok(changed
+        let rows = changed
             .into_iter()
             .filter_map(|id| self.rows.get(&id).map(|row| (id, *row)))
-            .collect())
+            .collect();
+        Ok(Written {
+            bodies: std::mem::take(&mut self.written),
+            rows,
+        })
+    }
+
+    /// The files that were written to and are to be synced before what is in the journal may go.
+    pub(crate) fn take_unsynced(&mut self) -> Vec<Arc<File>> {
+        std::mem::take(&mut self.unsynced).into_values().collect()
     }
 
     /// Counts bytes of a file as overwritten.
@@ -362,35 +406,24 @@ impl BodyWriter {
             })
             .map(|(&class, _)| class)
             .collect();
-        for class in past {
-            if let Some(mut old) = self.active.remove(&class)
-                && let Some(row) = self.rows.get_mut(&old.id)
-            {
-                row.sealed = true;
-                old.write(row.end)?;
-                old.file.set_len(row.end)?;
-                old.file.sync_all()?;
-                self.changed.push(old.id);
-            }
-        }
-        Ok(())
+        past.into_iter().try_for_each(|class| self.seal(class))
     }
 }
 
 impl Active {
-    /// Writes the buffer so that it ends at `end`, and zeros ahead of it if the file is full.
-    fn write(&mut self, end: u64) -> io::Result<()> {
-        let length = self.buffer.len() as u64;
-        at::write_all(&self.file, &self.buffer, end - length)?;
-        self.buffer.clear();
-        if self.buffer.capacity() as u64 > AHEAD {
-            self.buffer = Vec::new();
+    /// Writes the buffer so that it ends at `end`.
+    fn write(&mut self, end: u64) -> io::Result<Option<BodyWrite>> {
+        if self.buffer.is_empty() {
+            return Ok(None);
         }
-        if end > self.filled {
-            write_zeros(&self.file, end, AHEAD)?;
-            self.filled = end + AHEAD;
-        }
-        Ok(())
+        let bytes = std::mem::take(&mut self.buffer);
+        let offset = end - bytes.len() as u64;
+        at::write_all(&self.file, &bytes, offset)?;
+        Ok(Some(BodyWrite {
+            file: self.id,
+            offset,
+            bytes,
+        }))
     }
 }
 
@@ -410,7 +443,8 @@ pub(crate) fn hash(body: &[u8]) -> [u8; 8] {
     short
 }
 
-fn write_zeros(file: &File, mut offset: u64, mut length: u64) -> io::Result<()> {
+/// Fills a place of a file with zeros.
+pub(crate) fn write_zeros(file: &File, mut offset: u64, mut length: u64) -> io::Result<()> {
     static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     while length > 0 {
         let now = length.min(ZEROS.len() as u64);
@@ -428,49 +462,4 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
-}
-
-/// Reading and writing at an offset, without moving a cursor that other threads share.
-mod at {
-    use std::fs::File;
-    use std::io;
-
-    #[cfg(unix)]
-    pub(super) fn read_exact(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-    }
-
-    #[cfg(unix)]
-    pub(super) fn write_all(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(file, buffer, offset)
-    }
-
-    #[cfg(windows)]
-    pub(super) fn read_exact(
-        file: &File,
-        mut buffer: &mut [u8],
-        mut offset: u64,
-    ) -> io::Result<()> {
-        use std::os::windows::fs::FileExt;
-        while !buffer.is_empty() {
-            let read = file.seek_read(buffer, offset)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            buffer = &mut buffer[read..];
-            offset += read as u64;
-        }
-        Ok(())
-    }
-
-    #[cfg(windows)]
-    pub(super) fn write_all(file: &File, mut buffer: &[u8], mut offset: u64) -> io::Result<()> {
-        use std::os::windows::fs::FileExt;
-        while !buffer.is_empty() {
-            let written = file.seek_write(buffer, offset)?;
-            buffer = &buffer[written..];
-            offset += written as u64;
-        }
-        Ok(())
-    }
 }

@@ -16,13 +16,13 @@ use tidings_core::{Body, Kind};
 use tidings_store::StoreError;
 
 use self::reactions::Reactions;
+use crate::apply;
 use crate::bodies::{BodyFiles, HEADER};
 use crate::directory::{Directory, OpenError};
 use crate::keys;
-use crate::read::{Pair, pair};
 use crate::rows::{self, AlterationRow, BodyRow, EntryRow, FileRow, LogRow};
 use crate::settings::Settings;
-use crate::tables::Tables;
+use crate::tables::{Pair, Table, Tables, pair, unreadable};
 use crate::{damaged, damaged_row};
 
 /// Further findings are not listed.
@@ -38,13 +38,11 @@ pub fn verify(path: &Path) -> Result<Vec<String>, OpenError> {
         path: path.to_owned(),
         what,
     };
-    let tables = Tables::open(&directory.rows(), &Settings::default())
-        .map_err(|error| broken(error.to_string()))?;
-    let files = BodyFiles::new(directory.bodies());
-    check(&tables, &files).map_err(|error| broken(error.to_string()))
+    let opened = apply::open(&directory, &Settings::default())?;
+    check(&opened.tables, &opened.files).map_err(|error| broken(error.to_string()))
 }
 
-/// Verifies what the tables and body files hold now. Upkeep must be paused.
+/// Verifies what the tables and body files hold. The journal must be applied and upkeep paused.
 pub(crate) fn check(tables: &Tables, files: &BodyFiles) -> Result<Vec<String>, StoreError> {
     let snapshot = tables.database.snapshot();
     let mut check = Check {
@@ -98,22 +96,13 @@ impl Check<'_> {
         }
     }
 
-    fn rows(
-        &self,
-        table: &fjall::Keyspace,
-    ) -> impl Iterator<Item = Result<Pair, StoreError>> + use<> {
+    fn rows(&self, table: &Table) -> impl Iterator<Item = Result<Pair, StoreError>> + use<> {
         // The sentinel sorts before all others.
-        self.snapshot.range(table, [0, 0]..).map(pair)
+        self.snapshot.range(table.stored(), [0, 0]..).map(pair)
     }
 
-    fn get(
-        &self,
-        table: &fjall::Keyspace,
-        key: &[u8],
-    ) -> Result<Option<fjall::UserValue>, StoreError> {
-        self.snapshot
-            .get(table, key)
-            .map_err(|error| damaged(format!("a read failed: {error}")))
+    fn get(&self, table: &Table, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
+        self.snapshot.get(table.stored(), key).map_err(unreadable)
     }
 
     fn log(&mut self, log: LogId) -> Result<Option<LogRow>, StoreError> {
@@ -135,7 +124,11 @@ impl Check<'_> {
     }
 
     fn file_rows(&mut self) -> Result<(), StoreError> {
-        for row in self.snapshot.prefix(&self.tables.upkeep, b"b").map(pair) {
+        for row in self
+            .snapshot
+            .prefix(self.tables.upkeep.stored(), b"b")
+            .map(pair)
+        {
             let (key, value) = row?;
             let id = keys::parse_file(&key)?;
             let row = FileRow::decode(&value).map_err(damaged_row)?;
@@ -209,7 +202,7 @@ impl Check<'_> {
         let mut reactions = Reactions::of(id, row.trimmed);
         for entry in self
             .snapshot
-            .prefix(&self.tables.entries, keys::log(id))
+            .prefix(self.tables.entries.stored(), keys::log(id))
             .map(pair)
         {
             let (key, value) = entry?;

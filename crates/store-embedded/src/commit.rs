@@ -1,46 +1,79 @@
 //! The committer: one thread that makes everything durable, many requests with one fsync.
 //!
-//! In come requests from the queue; out go, in this order, bodies to the body files (synced), rows to
-//! the tables in one atomic batch (synced), and then the answers. Nothing is answered before it is
-//! durable, a refusal neither, since what it tells of may be part of the same commit.
+//! In come requests from the queue; out go bodies to the body files, bodies and rows in one record to the
+//! journal, synced, then the rows to the newest layer, where reads see them, and then the answers.
+//! Nothing is answered before it is durable, a refusal neither, since what it tells of may be part of
+//! the same commit. Next: `apply`, which brings the layer into the tables.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fjall::PersistMode;
 use tidings_store::StoreError;
 
+use crate::apply::{Applying, Closed, Task};
 use crate::bodies::{BodyFiles, BodyWriter};
-use crate::group::{Caches, Group};
-use crate::late::Late;
-use crate::queue::{Request, Waiting, late_at};
+use crate::group::{Caches, Done, Finished, Group};
+use crate::journal::Segment;
+use crate::late::{Late, Taking};
+use crate::layers::Layer;
+use crate::queue::{Request, Waiting};
 use crate::settings::Settings;
 use crate::stop::Stop;
-use crate::tables::Tables;
+use crate::tables::{Tables, place};
+
+/// A layer is closed after this time, so that a start-up after a crash has little to replay.
+const LAYER_FOR: Duration = Duration::from_secs(1);
+/// When a layer could not be closed, because the one before was not applied, it is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// A layer with more in the journal is closed at once.
+const LAYER_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// With more than this in the journal, commits wait for the tables.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What the committer works with.
 pub(crate) struct Committer {
-    pub(crate) tables: Tables,
-    pub(crate) files: Arc<BodyFiles>,
-    pub(crate) bodies: BodyWriter,
-    pub(crate) late: Arc<Late>,
-    pub(crate) stop: Arc<Stop>,
-    pub(crate) settings: Settings,
-    pub(crate) caches: Caches,
-    /// Rows committed since the last journal began: upkeep begins a new one.
-    pub(crate) journal_rows: Arc<AtomicU64>,
+    tables: Tables,
+    files: Arc<BodyFiles>,
+    bodies: BodyWriter,
+    late: Arc<Late>,
+    stop: Arc<Stop>,
+    settings: Settings,
+    caches: Caches,
+    segment: Segment,
+    layer: Arc<Layer>,
+    /// When the layer is to be closed, if there are rows in it.
+    close_at: Option<Instant>,
+    applying: Applying,
 }
 
 impl Committer {
+    pub(crate) fn new(
+        (tables, files, bodies): (Tables, Arc<BodyFiles>, BodyWriter),
+        late: Arc<Late>,
+        stop: Arc<Stop>,
+        settings: Settings,
+        (segment, applying): (Segment, Applying),
+    ) -> Committer {
+        Committer {
+            layer: tables.layers.push(),
+            tables,
+            files,
+            bodies,
+            late,
+            stop,
+            settings,
+            caches: Caches::default(),
+            segment,
+            close_at: None,
+            applying,
+        }
+    }
+
     /// Commits until the store closes.
     pub(crate) fn run(mut self, waiting: &Waiting) {
         loop {
-            let late_at = self
-                .late
-                .since()
-                .map(|since| late_at(since, self.settings.late_within));
-            let drained = waiting.drain(late_at, self.settings.commit_requests_max);
+            let until = [self.late.due(), self.close_at].into_iter().flatten().min();
+            let drained = waiting.drain(until, self.settings.commit_requests_max);
             let (mut requests, mut places) = (Vec::with_capacity(drained.len()), Vec::new());
             for (request, place) in drained {
                 requests.push(request);
@@ -61,49 +94,83 @@ impl Committer {
         if let Some(reason) = self.stop.reason() {
             // Dropping the requests answers them.
             tracing::debug!(reason, "requests dropped, the store has stopped");
+            self.close_at = None;
             return;
         }
         let wants_late = closes
             || requests
                 .iter()
-                .any(|request| matches!(request, Request::Flush(_)));
-        let is_late = |since| late_at(since, self.settings.late_within) <= Instant::now();
-        let late = (wants_late || self.late.since().is_some_and(is_late)).then(|| self.late.take());
+                .any(|request| matches!(request, Request::Flush(_) | Request::Apply(_)));
+        let late = self.late.take(if wants_late {
+            Taking::All
+        } else {
+            Taking::Passing
+        });
 
         let mut group = Group::new(&self.tables, &mut self.bodies, &mut self.caches);
-        let mut result = Ok(());
-        if let Some(late) = late {
-            result = group.write_late(late);
-        }
+        let mut result = group.write_late(&late);
         for request in requests {
             result = result.and_then(|()| group.take(request));
         }
         let finished = result.and_then(|()| group.finish());
-        let outcome = finished.and_then(|finished| {
-            if !finished.batch.is_empty() {
-                self.journal_rows
-                    .fetch_add(finished.batch.len() as u64, Ordering::Relaxed);
-                finished
-                    .batch
-                    .durability(Some(PersistMode::SyncData))
-                    .commit()
-                    .map_err(|error| failed(&error))?;
-            }
-            Ok((finished.answers, finished.dead_files))
-        });
-        match outcome {
-            Ok((answers, dead_files)) => {
+        match finished.and_then(|finished| self.make_durable(finished)) {
+            Ok(done) => {
                 self.late.left();
-                for id in dead_files {
+                for id in done.dead_files {
                     // The rows are gone: should this fail, the next start-up deletes the file.
                     if let Err(error) = self.files.delete(id) {
                         tracing::warn!(%error, id, "a body file could not be deleted");
                     }
                 }
-                answers.into_iter().for_each(|answer| answer());
+                done.answers.into_iter().for_each(|answer| answer());
+                self.close_layer(closes || !done.applied.is_empty());
+                for answer in done.applied {
+                    self.applying.hand_over(Task::Tell(answer));
+                }
             }
             Err(error) => self.stop.fatal(&error.to_string()),
         }
+    }
+
+    fn make_durable(&mut self, finished: Finished) -> Result<Done, StoreError> {
+        if !finished.changes.is_empty() {
+            self.segment
+                .write(&finished.bodies, &finished.changes)
+                .map_err(|error| failed(&error))?;
+            self.layer.take(finished.changes.into_iter(), place);
+            self.close_at
+                .get_or_insert_with(|| Instant::now() + LAYER_FOR);
+        }
+        Ok(finished.done)
+    }
+
+    /// Hands the layer over to be applied and begins another one: if it must be, or if it is time and the
+    /// one before is done.
+    fn close_layer(&mut self, must: bool) {
+        let Some(close_at) = self.close_at else {
+            return;
+        };
+        let now = Instant::now();
+        let bytes = self.segment.bytes();
+        let segment = if must || bytes >= JOURNAL_BYTES_MAX {
+            self.applying.wait_for_segment()
+        } else if now >= close_at || bytes >= LAYER_BYTES_MAX {
+            self.applying.free_segment()
+        } else {
+            return;
+        };
+        let Some(segment) = segment else {
+            // The layer before is not applied yet.
+            self.close_at = Some(now + RETRY_AFTER);
+            return;
+        };
+        self.close_at = None;
+        let closed = Closed {
+            layer: std::mem::replace(&mut self.layer, self.tables.layers.push()),
+            segment: std::mem::replace(&mut self.segment, segment),
+            files: self.bodies.take_unsynced(),
+        };
+        self.applying.hand_over(Task::Apply(Box::new(closed)));
     }
 }
 

@@ -1,10 +1,11 @@
 //! The data directory: what is in it, whose it is, that nobody else has it open.
 //!
 //! ```text
-//! FORMAT    one line: "tidings-embedded 1"
+//! FORMAT    one line: "tidings-embedded 2"
 //! lock      held while the directory is open; names the process
 //! rows/     the tables (fjall)
 //! bodies/   the body files
+//! journal/  what was committed in the last second (format 1 had none)
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -17,13 +18,14 @@ use crate::bodies::sync_folder;
 
 /// The version of everything in the directory. Older ones are opened and, where needed, brought up to
 /// date; newer ones are refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NAME: &str = "tidings-embedded";
 const LOCK_FILE: &str = "lock";
 const ROWS: &str = "rows";
 const BODIES: &str = "bodies";
+const JOURNAL: &str = "journal";
 
 /// Why a data directory cannot be opened. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,8 @@ pub(crate) struct Directory {
     pub(crate) path: PathBuf,
     /// Whether there is nothing in it yet.
     pub(crate) is_new: bool,
+    /// Whether its format is older than ours.
+    pub(crate) is_older: bool,
     /// Unlocked when this is dropped.
     _lock: File,
 }
@@ -99,7 +103,7 @@ impl Directory {
         let is_new = format.is_none();
         if is_new {
             // A crash while a directory was being made leaves tables without entries: they are made again.
-            for part in [ROWS, BODIES] {
+            for part in [ROWS, BODIES, JOURNAL] {
                 let part = path.join(part);
                 if part.exists() {
                     std::fs::remove_dir_all(part).map_err(failed)?;
@@ -113,9 +117,11 @@ impl Directory {
                 what,
             });
         }
+        std::fs::create_dir_all(path.join(JOURNAL)).map_err(failed)?;
         Ok(Directory {
             path: path.to_owned(),
             is_new,
+            is_older: format.is_some_and(|format| format < FORMAT),
             _lock: lock,
         })
     }
@@ -160,6 +166,10 @@ impl Directory {
     pub(crate) fn bodies(&self) -> PathBuf {
         self.path.join(BODIES)
     }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
 }
 
 /// The format of a directory, `None` if it is empty or was never finished.
@@ -190,7 +200,7 @@ fn read_format(path: &Path) -> Result<Option<u32>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             for entry in std::fs::read_dir(path).map_err(failed)? {
                 let name = entry.map_err(failed)?.file_name();
-                if ![LOCK_FILE, ROWS, "FORMAT.new", BODIES]
+                if ![LOCK_FILE, ROWS, "FORMAT.new", BODIES, JOURNAL]
                     .iter()
                     .any(|ours| name == *ours)
                 {

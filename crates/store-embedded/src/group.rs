@@ -7,7 +7,6 @@ mod values;
 
 use std::collections::{BTreeMap, HashMap};
 
-use fjall::{Keyspace, OwnedWriteBatch};
 use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
 use tidings_core::log::{LogId, SEQ_MAX, Seq};
@@ -15,23 +14,27 @@ use tidings_core::time::DAY_MILLIS;
 use tidings_core::{Body, Entry, Envelope, Kind, MarkValue, Time};
 use tidings_store::{Append, AppendError, StateSnapshot, StoreError};
 
-use crate::bodies::BodyWriter;
+use crate::bodies::{BodyWrite, BodyWriter};
 use crate::commit::failed;
-use crate::keys::{self, EntryKey, MarkKey, ReactionKey};
-use crate::queue::Request;
-use crate::read::pair;
+use crate::keys::{self, EntryKey, MarkKey, ReactionKey, StepKindKey};
+use crate::layers::Change;
+use crate::queue::{Answer, Request};
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
-use crate::tables::Tables;
-use crate::upkeep::Done;
+use crate::tables::{Batch, Tables};
+use crate::upkeep;
 use crate::{damaged_row, misuse};
 
-/// Rows of logs that the committer remembers; all are forgotten when there are more.
+/// Rows of logs, marks and steps that the committer remembers; all are forgotten when there are more.
 const LOGS_CACHED_MAX: usize = 100_000;
+const MARKS_CACHED_MAX: usize = 200_000;
 
 /// What the committer remembers from group to group. Nobody else writes these rows.
 #[derive(Debug, Default)]
 pub(crate) struct Caches {
     logs: HashMap<LogId, Option<LogRow>>,
+    marks: HashMap<MarkKey, MarkValue>,
+    /// The last step of each kind, owner and log.
+    steps: HashMap<StepKindKey, Seq>,
     last_version: Option<u64>,
 }
 
@@ -40,13 +43,12 @@ pub(crate) struct Group<'a> {
     tables: &'a Tables,
     bodies: &'a mut BodyWriter,
     caches: &'a mut Caches,
-    batch: OwnedWriteBatch,
+    batch: Batch,
     entries: HashMap<EntryKey, EntryRow>,
-    marks: HashMap<MarkKey, MarkValue>,
     documents: HashMap<Vec<u8>, u64>,
     reactions: BTreeMap<ReactionKey, Option<Seq>>,
     states: HashMap<LogId, Seq>,
-    answers: Vec<SendAnswer>,
+    done: Done,
     /// Whether body files may have died.
     buries: bool,
 }
@@ -54,12 +56,21 @@ pub(crate) struct Group<'a> {
 /// Sends an answer, once it is true.
 pub(crate) type SendAnswer = Box<dyn FnOnce() + Send>;
 
-/// A group that is ready: its bodies are synced, its rows are to be committed.
+/// A group that is ready to be written to the journal.
 pub(crate) struct Finished {
-    pub(crate) batch: OwnedWriteBatch,
+    pub(crate) bodies: Vec<BodyWrite>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) done: Done,
+}
+
+/// What follows when a group is durable.
+#[derive(Default)]
+pub(crate) struct Done {
     pub(crate) answers: Vec<SendAnswer>,
-    /// Body files to delete after the commit.
+    /// Body files to delete.
     pub(crate) dead_files: Vec<u32>,
+    /// To be answered when everything is in the tables.
+    pub(crate) applied: Vec<Answer<(), StoreError>>,
 }
 
 impl<'a> Group<'a> {
@@ -71,17 +82,22 @@ impl<'a> Group<'a> {
         if caches.logs.len() > LOGS_CACHED_MAX {
             caches.logs.clear();
         }
+        if caches.marks.len() > MARKS_CACHED_MAX {
+            caches.marks.clear();
+        }
+        if caches.steps.len() > MARKS_CACHED_MAX {
+            caches.steps.clear();
+        }
         Group {
-            batch: tables.database.batch(),
+            batch: Batch::default(),
             tables,
             bodies,
             caches,
             entries: HashMap::new(),
-            marks: HashMap::new(),
             documents: HashMap::new(),
             reactions: BTreeMap::new(),
             states: HashMap::new(),
-            answers: Vec::new(),
+            done: Done::default(),
             buries: false,
         }
     }
@@ -92,6 +108,13 @@ impl<'a> Group<'a> {
             Request::Append(append, answer) => {
                 let result = self.append(*append)?;
                 self.answer(move || answer.send(result).is_ok());
+            }
+            Request::AppendAll(appends, answer) => {
+                let results = appends
+                    .into_iter()
+                    .map(|append| self.append(append))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.answer(move || answer.send(Ok(results)).is_ok());
             }
             Request::Trim(log, up_to, answer) => {
                 let result = self.trim(log, up_to)?;
@@ -118,36 +141,36 @@ impl<'a> Group<'a> {
                 self.answer(move || answer.send(Ok(())).is_ok());
             }
             Request::Flush(answer) => self.answer(move || answer.send(Ok(())).is_ok()),
+            Request::Apply(answer) => self.done.applied.push(answer),
             Request::Late | Request::Close => {}
         }
         Ok(())
     }
 
     fn answer(&mut self, send: impl FnOnce() -> bool + Send + 'static) {
-        self.answers.push(Box::new(move || {
+        self.done.answers.push(Box::new(move || {
             // Who asked may have gone away; what was asked is done all the same.
             let _ = send();
         }));
     }
 
-    /// Syncs the bodies and hands over the rows.
+    /// Writes the bodies and hands over what is to be made durable.
     pub(crate) fn finish(mut self) -> Result<Finished, StoreError> {
-        let dead_files = if self.buries {
-            self.bodies.take_dead()
-        } else {
-            Vec::new()
-        };
-        for &id in &dead_files {
+        if self.buries {
+            self.done.dead_files = self.bodies.take_dead();
+        }
+        for &id in &self.done.dead_files {
             self.batch.remove(&self.tables.upkeep, keys::file(id));
         }
-        for (id, row) in self.bodies.sync().map_err(|error| failed(&error))? {
+        let written = self.bodies.write().map_err(|error| failed(&error))?;
+        for (id, row) in written.rows {
             self.batch
                 .insert(&self.tables.upkeep, keys::file(id), row.encode());
         }
         Ok(Finished {
-            batch: self.batch,
-            answers: self.answers,
-            dead_files,
+            bodies: written.bodies,
+            changes: self.batch.into_changes(),
+            done: self.done,
         })
     }
 
@@ -155,7 +178,7 @@ impl<'a> Group<'a> {
         if let Some(row) = self.caches.logs.get(&log) {
             return Ok(*row);
         }
-        let row = match get(&self.tables.logs, &keys::log(log))? {
+        let row = match self.tables.logs.get(&keys::log(log))? {
             Some(bytes) => Some(LogRow::decode(&bytes).map_err(damaged_row)?),
             None => None,
         };
@@ -288,7 +311,7 @@ impl<'a> Group<'a> {
         };
         let prefix = keys::reactions_of_author(log, target, envelope.author);
         let mut standing = BTreeMap::new();
-        for row in self.tables.targets.prefix(prefix).map(pair) {
+        for row in self.tables.targets.prefix(prefix) {
             let (key, value) = row?;
             let seq = rows::decode_number(&value).map_err(damaged_row)?;
             standing.insert(keys::bytes(&key, 0)?, Some(seq));
@@ -315,8 +338,8 @@ impl<'a> Group<'a> {
         if let Some(row) = self.entries.get(&key) {
             return Ok(Some(row.clone()));
         }
-        get(&self.tables.entries, &key)?
-            .map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
+        let row = self.tables.entries.get(&key)?;
+        row.map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
             .transpose()
     }
 
@@ -368,16 +391,16 @@ impl<'a> Group<'a> {
         Ok(row.trimmed)
     }
 
-    fn upkeep(&mut self, done: Done) -> Result<(), StoreError> {
+    fn upkeep(&mut self, done: upkeep::Done) -> Result<(), StoreError> {
         let tables = self.tables;
         match done {
-            Done::Zeroed(places) => {
+            upkeep::Done::Zeroed(places) => {
                 for (file, offset, length) in places {
                     self.batch.remove(&tables.upkeep, keys::zero(file, offset));
                     self.bodies.add_dead(file, length);
                 }
             }
-            Done::Swept(swept) => {
+            upkeep::Done::Swept(swept) => {
                 let Some(mut row) = self.log(swept.log)? else {
                     return Ok(());
                 };
@@ -404,7 +427,7 @@ impl<'a> Group<'a> {
                     .iter()
                     .for_each(|&(file, bytes)| self.bodies.add_dead(file, bytes));
             }
-            Done::Forgotten(forgotten) => {
+            upkeep::Done::Forgotten(forgotten) => {
                 let Some(mut row) = self.log(forgotten.log)? else {
                     return Ok(());
                 };
@@ -430,7 +453,9 @@ impl<'a> Group<'a> {
                     self.batch.remove(&tables.upkeep, task);
                 }
             }
-            Done::Tidied(now) => self.bodies.seal_past(now).map_err(|error| failed(&error))?,
+            upkeep::Done::Tidied(now) => {
+                self.bodies.seal_past(now).map_err(|error| failed(&error))?
+            }
         }
         self.buries = true;
         Ok(())
@@ -489,10 +514,4 @@ fn body_class(retention: Retention, envelope: &Envelope) -> Class {
         (Retention::Days(kept), Some(days)) => Class::of(Retention::Days(kept.min(days))),
         (retention, _) => Class::of(retention),
     }
-}
-
-fn get(table: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
-    table
-        .get(key)
-        .map_err(|error| StoreError::Damaged(format!("a read failed: {error}")))
 }

@@ -17,8 +17,10 @@ pub(crate) type EntryKey = [u8; 25];
 pub(crate) type ClientKey = [u8; 57];
 pub(crate) type TargetKey = [u8; 33];
 pub(crate) type ReactionKey = [u8; 50];
+pub(crate) type OwnerKey = [u8; 33];
 pub(crate) type MarkKey = [u8; 38];
 pub(crate) type StepKey = [u8; 42];
+pub(crate) type StepKindKey = [u8; 34];
 
 fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut key = [0; N];
@@ -90,12 +92,22 @@ pub(crate) fn parse_reaction_author(key: &[u8]) -> Result<UserId, StoreError> {
 
 /// `marks`: log, owner, kind, lane.
 pub(crate) fn mark(log: LogId, owner: [u8; 16], kind: MarkKind, lane: u32) -> MarkKey {
-    join(&[&log.to_bytes(), &owner, &[kind as u8], &lane.to_be_bytes()])
+    mark_of_owner(&marks_of_owner(log, owner), kind, lane)
+}
+
+/// `marks`, of an owner in a log: kind, lane.
+pub(crate) fn mark_of_owner(owner: &OwnerKey, kind: MarkKind, lane: u32) -> MarkKey {
+    join(&[owner, &[kind as u8], &lane.to_be_bytes()])
 }
 
 /// `marks`, what the marks of one owner in one log begin with.
-pub(crate) fn marks_of_owner(log: LogId, owner: [u8; 16]) -> [u8; 33] {
+pub(crate) fn marks_of_owner(log: LogId, owner: [u8; 16]) -> OwnerKey {
     join(&[&log.to_bytes(), &owner])
+}
+
+/// What [`marks_of_owner`] made of a mark's key.
+pub(crate) fn owner_of_mark(key: &MarkKey) -> OwnerKey {
+    join(&[&key[..33]])
 }
 
 /// `inbox`: the same fields as a mark's key, owner first.
@@ -138,6 +150,16 @@ pub(crate) fn step(step: &Step) -> StepKey {
         &[step.kind as u8],
         &step.seq.to_be_bytes(),
     ])
+}
+
+/// `steps`, what the steps of one kind of one owner in one log begin with.
+pub(crate) fn kind_of_step(key: &StepKey) -> StepKindKey {
+    join(&[&key[..34]])
+}
+
+/// A step of a kind, by its seq.
+pub(crate) fn step_of_kind(kind: &StepKindKey, seq: Seq) -> StepKey {
+    join(&[kind, &seq.to_be_bytes()])
 }
 
 /// Not above any key of a log's steps.
@@ -193,6 +215,9 @@ pub(crate) fn parse_expiry(key: &[u8]) -> Result<(Time, LogId, Seq), StoreError>
 
 /// `upkeep`: the last version that a document was given.
 pub(crate) const LAST_VERSION: [u8; 1] = *b"v";
+
+/// `upkeep`: the last segment of the journal that is in the tables.
+pub(crate) const LAST_SEGMENT: [u8; 1] = *b"j";
 
 /// `upkeep`: bodies of this log are trimmed and not yet gone from the disk.
 pub(crate) fn sweep(log: LogId) -> [u8; 18] {

@@ -3,21 +3,27 @@
 //!
 //! Every read takes the cached values first and the stored ones second, and the higher wins; so a
 //! value that moves from here to the disk in between is seen in one place or the other.
+//!
+//! Each value waits for about its own promised time, so that a mark which rises all the time is written
+//! once for many steps, and leaves with whatever commit comes by then: the work is spread evenly over
+//! the commits instead of coming all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tidings_core::mark::Mark;
+use tidings_core::mark::{Mark, MarkKind};
 use tidings_core::{MarkValue, Time};
 use tidings_store::Step;
 
-use crate::keys::{self, MarkKey, StepKey};
+use crate::keys::{self, MarkKey, OwnerKey, StepKey};
 
 /// Marks and steps that are not on the disk yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Late {
+    /// They are on the disk at most this long after they were raised.
+    within: Duration,
     inner: Mutex<Inner>,
 }
 
@@ -25,111 +31,202 @@ pub(crate) struct Late {
 struct Inner {
     /// Raised since the last commit that took them.
     waiting: Values,
+    /// What waits, in the order in which it came.
+    order: VecDeque<(Instant, Key)>,
     /// In the commit that is under way.
-    leaving: Values,
-    /// When the first of `waiting` came.
-    since: Option<Instant>,
+    leaving: Arc<Values>,
 }
 
-/// Marks and steps by their keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    Owner(OwnerKey),
+    Step(StepKey),
+}
+
+/// Marks by their owners, and steps.
+#[derive(Debug, Default)]
 pub(crate) struct Values {
-    pub(crate) marks: BTreeMap<MarkKey, MarkValue>,
+    marks: BTreeMap<OwnerKey, Vec<(MarkKind, u32, MarkValue)>>,
     pub(crate) steps: BTreeMap<StepKey, Time>,
 }
 
+/// What a commit takes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taking {
+    /// A commit that is made anyway: what will soon be due.
+    Passing,
+    /// All of it: the store is asked to be level.
+    All,
+}
+
 impl Values {
-    fn is_empty(&self) -> bool {
-        self.marks.is_empty() && self.steps.is_empty()
+    /// Every mark with its key.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (MarkKey, MarkValue)> {
+        self.marks
+            .iter()
+            .flat_map(|(owner, marks)| marks_of(owner, marks))
+    }
+
+    fn raise(&mut self, mark: &Mark) -> Option<OwnerKey> {
+        let owner = keys::marks_of_owner(mark.log, mark.owner);
+        let marks = self.marks.entry(owner).or_default();
+        let is_new = marks.is_empty();
+        match marks
+            .iter_mut()
+            .find(|(kind, lane, _)| (*kind, *lane) == (mark.kind, mark.lane))
+        {
+            Some((_, _, value)) => *value = value.max(mark.value),
+            None => marks.push((mark.kind, mark.lane, mark.value)),
+        }
+        is_new.then_some(owner)
+    }
+
+    fn range(&self, range: &RangeInclusive<MarkKey>, found: &mut BTreeMap<MarkKey, MarkValue>) {
+        let owners = keys::owner_of_mark(range.start())..=keys::owner_of_mark(range.end());
+        let marks = self
+            .marks
+            .range(owners)
+            .flat_map(|(owner, marks)| marks_of(owner, marks));
+        collect(marks.filter(|(key, _)| range.contains(key)), found);
+    }
+}
+
+fn marks_of(
+    owner: &OwnerKey,
+    marks: &[(MarkKind, u32, MarkValue)],
+) -> impl Iterator<Item = (MarkKey, MarkValue)> {
+    marks
+        .iter()
+        .map(|(kind, lane, value)| (keys::mark_of_owner(owner, *kind, *lane), *value))
+}
+
+/// Of two values of a mark the higher one counts.
+fn collect(
+    marks: impl Iterator<Item = (MarkKey, MarkValue)>,
+    found: &mut BTreeMap<MarkKey, MarkValue>,
+) {
+    for (key, value) in marks {
+        found
+            .entry(key)
+            .and_modify(|found| *found = found.max(value))
+            .or_insert(value);
     }
 }
 
 impl Late {
+    /// A cache without values, whose values are written within this time.
+    pub(crate) fn new(within: Duration) -> Late {
+        Late {
+            within,
+            inner: Mutex::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Raises marks. Answers whether nothing waited before, so that the committer must be told.
     pub(crate) fn raise(&self, marks: &[Mark]) -> bool {
-        self.change(|waiting| {
+        self.change(|inner, now| {
             for mark in marks {
-                let key = keys::mark(mark.log, mark.owner, mark.kind, mark.lane);
-                waiting
-                    .marks
-                    .entry(key)
-                    .and_modify(|value| *value = value.max(mark.value))
-                    .or_insert(mark.value);
+                if let Some(owner) = inner.waiting.raise(mark) {
+                    inner.order.push_back((now, Key::Owner(owner)));
+                }
             }
         })
     }
 
     /// Keeps steps; the first time of each stays. Answers as [`Late::raise`] does.
     pub(crate) fn keep(&self, steps: &[Step]) -> bool {
-        self.change(|waiting| {
+        self.change(|inner, now| {
             for step in steps {
-                waiting.steps.entry(keys::step(step)).or_insert(step.at);
+                let key = keys::step(step);
+                if let std::collections::btree_map::Entry::Vacant(slot) =
+                    inner.waiting.steps.entry(key)
+                {
+                    slot.insert(step.at);
+                    inner.order.push_back((now, Key::Step(key)));
+                }
             }
         })
     }
 
-    fn change(&self, change: impl FnOnce(&mut Values)) -> bool {
+    fn change(&self, change: impl FnOnce(&mut Inner, Instant)) -> bool {
+        let now = Instant::now();
         let mut inner = self.lock();
-        change(&mut inner.waiting);
-        if inner.since.is_some() || inner.waiting.is_empty() {
-            return false;
+        let waited = !inner.order.is_empty();
+        change(&mut inner, now);
+        !waited && !inner.order.is_empty()
+    }
+
+    /// When a commit must begin for the sake of what waits, if anything waits: that leaves the commit
+    /// itself a fifth of the time.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let first = self.lock().order.front().map(|(since, _)| *since);
+        first.map(|since| since + self.within * 4 / 5)
+    }
+
+    /// What the commit that begins now takes along. Reads see it here until [`Late::left`].
+    pub(crate) fn take(&self, taking: Taking) -> Arc<Values> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let is_due = |age| {
+            let first = inner.order.front();
+            first.is_some_and(|(since, _)| now.saturating_duration_since(*since) >= age)
+        };
+        let age = match taking {
+            Taking::All => Duration::ZERO,
+            // If it is made for this alone, it should be worth it.
+            Taking::Passing if is_due(self.within * 4 / 5) => self.within * 2 / 5,
+            Taking::Passing => self.within * 3 / 5,
+        };
+        let mut leaving = Values::default();
+        while let Some((since, key)) = inner.order.front().copied()
+            && now.saturating_duration_since(since) >= age
+        {
+            inner.order.pop_front();
+            match key {
+                Key::Owner(owner) => leaving
+                    .marks
+                    .extend(inner.waiting.marks.remove_entry(&owner)),
+                Key::Step(step) => leaving
+                    .steps
+                    .extend(inner.waiting.steps.remove_entry(&step)),
+            }
         }
-        inner.since = Some(Instant::now());
-        true
-    }
-
-    /// When the first of what waits came, if anything waits.
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.lock().since
-    }
-
-    /// What is to be committed now. Reads see it here until [`Late::left`].
-    pub(crate) fn take(&self) -> Values {
-        let mut inner = self.lock();
-        inner.since = None;
-        inner.leaving = std::mem::take(&mut inner.waiting);
-        inner.leaving.clone()
+        if inner.order.is_empty() {
+            // A quiet store keeps no buffer.
+            inner.order = VecDeque::new();
+        }
+        let leaving = Arc::new(leaving);
+        inner.leaving = Arc::clone(&leaving);
+        leaving
     }
 
     /// What was taken is on the disk.
     pub(crate) fn left(&self) {
-        self.lock().leaving = Values::default();
+        self.lock().leaving = Arc::default();
     }
 
     /// Cached marks whose key is in a range.
     pub(crate) fn marks(&self, range: RangeInclusive<MarkKey>) -> BTreeMap<MarkKey, MarkValue> {
         let inner = self.lock();
-        let mut found: BTreeMap<_, _> = inner
-            .leaving
-            .marks
-            .range(range.clone())
-            .map(|(k, v)| (*k, *v))
-            .collect();
-        for (key, value) in inner.waiting.marks.range(range) {
-            found
-                .entry(*key)
-                .and_modify(|found| *found = found.max(*value))
-                .or_insert(*value);
-        }
+        let mut found = BTreeMap::new();
+        inner.leaving.range(&range, &mut found);
+        inner.waiting.range(&range, &mut found);
         found
     }
 
     /// Cached marks of one owner that also belong in the inbox.
     pub(crate) fn inbox(&self, owner: [u8; 16]) -> BTreeMap<MarkKey, MarkValue> {
         let inner = self.lock();
-        let mut found = BTreeMap::<MarkKey, MarkValue>::new();
-        for (key, value) in inner.leaving.marks.iter().chain(&inner.waiting.marks) {
-            if key[17..33] == owner && keys::is_in_inbox(key) {
-                found
-                    .entry(*key)
-                    .and_modify(|found| *found = found.max(*value))
-                    .or_insert(*value);
-            }
-        }
+        let mut found = BTreeMap::new();
+        let marks = inner.leaving.marks().chain(inner.waiting.marks());
+        collect(
+            marks.filter(|(key, _)| key[17..33] == owner && keys::is_in_inbox(key)),
+            &mut found,
+        );
         found
     }
 
@@ -144,5 +241,64 @@ impl Late {
             .collect();
         found.extend(inner.leaving.steps.range(range).map(|(k, v)| (*k, *v)));
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::ConversationId;
+    use tidings_core::log::LogId;
+
+    use super::*;
+
+    fn mark(owner: u8, seq: u64) -> Mark {
+        Mark {
+            log: LogId::conversation(ConversationId([1; 16])),
+            owner: [owner; 16],
+            kind: MarkKind::Delivered,
+            lane: 0,
+            value: MarkValue {
+                seq,
+                ..MarkValue::default()
+            },
+        }
+    }
+
+    fn taken(late: &Late, taking: Taking) -> Vec<u64> {
+        let values = late.take(taking);
+        values.marks().map(|(_, value)| value.seq).collect()
+    }
+
+    #[test]
+    fn a_mark_that_rises_again_leaves_once_with_its_highest_value() {
+        let late = Late::new(Duration::from_secs(100));
+        assert!(late.raise(&[mark(1, 5)]), "the first must be told");
+        assert!(!late.raise(&[mark(1, 7), mark(1, 6)]));
+        assert!(!late.raise(&[mark(2, 1)]));
+        assert_eq!(taken(&late, Taking::Passing), [0; 0], "none of it is due");
+        assert_eq!(taken(&late, Taking::All), [7, 1]);
+        assert_eq!(late.due(), None);
+        assert!(late.raise(&[mark(1, 8)]), "nothing waits any more");
+        assert_eq!(late.marks(range(1)).into_values().next().unwrap().seq, 8);
+    }
+
+    #[test]
+    fn what_is_leaving_is_still_seen() {
+        let late = Late::new(Duration::ZERO);
+        late.raise(&[mark(1, 5)]);
+        assert_eq!(taken(&late, Taking::Passing), [5]);
+        assert_eq!(late.marks(range(1)).len(), 1);
+        late.raise(&[mark(1, 4)]);
+        assert_eq!(late.marks(range(1)).into_values().next().unwrap().seq, 5);
+        late.left();
+        assert_eq!(late.marks(range(1)).into_values().next().unwrap().seq, 4);
+    }
+
+    fn range(owner: u8) -> RangeInclusive<MarkKey> {
+        let key = |kind| {
+            let mark = mark(owner, 0);
+            keys::mark(mark.log, mark.owner, kind, 0)
+        };
+        key(MarkKind::Delivered)..=key(MarkKind::Head)
     }
 }

@@ -8,14 +8,19 @@
 //! it answered. Beside that there are `check`, which verifies every invariant on the disk, and
 //! `backup`, which copies a store that is running.
 
+mod apply;
+mod at;
 mod backup;
 mod bodies;
 mod check;
 mod commit;
 mod directory;
 mod group;
+mod journal;
 mod keys;
 mod late;
+mod layers;
+mod priority;
 mod queue;
 mod read;
 mod readers;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
@@ -15,12 +15,18 @@ use crate::upkeep::Done;
 #[derive(Debug)]
 pub(crate) enum Request {
     Append(Box<Append>, Answer<(), AppendError>),
+    AppendAll(
+        Vec<Append>,
+        Answer<Vec<Result<(), AppendError>>, StoreError>,
+    ),
     Trim(LogId, Seq, Answer<Seq, StoreError>),
     Erase(LogId, Vec<Seq>, Answer<(), StoreError>),
     RaiseMarks(Vec<Mark>, Answer<(), StoreError>),
     WriteState(LogId, StateSnapshot, Answer<(), StoreError>),
     PutDocument(PutDocument, Answer<u64, PutError>),
     Flush(Answer<(), StoreError>),
+    /// To be told when everything before it is in the tables and body files, and the journal empty of it.
+    Apply(Answer<(), StoreError>),
     /// What upkeep did to the files, to be written down.
     Upkeep(Done, Answer<(), StoreError>),
     /// Something was raised late and wants to be written in a while.
@@ -115,9 +121,4 @@ impl Waiting {
         );
         drained
     }
-}
-
-/// How long before the promised time late values are written, to leave time for the commit itself.
-pub(crate) fn late_at(since: Instant, within: Duration) -> Instant {
-    since + within / 2
 }

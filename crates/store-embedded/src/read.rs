@@ -5,7 +5,6 @@ mod marks;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use fjall::{Iter, Keyspace, Readable, Snapshot};
 use tidings_core::codec::decode_body;
 use tidings_core::log::{LogId, Seq};
 use tidings_core::{Body, ClientId, Entry, Kind, Time, UserId};
@@ -18,7 +17,7 @@ use crate::bodies::BodyFiles;
 use crate::keys;
 use crate::late::Late;
 use crate::rows::{self, AlterationRow, BodyRow, EntryRow, LogRow};
-use crate::tables::Tables;
+use crate::tables::{Tables, View};
 use crate::{damaged, damaged_row};
 
 /// Reads from tables, body files and the cache of late marks.
@@ -31,8 +30,8 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn log(&self, log: LogId) -> Result<Option<LogRow>, StoreError> {
-        get(&self.tables.logs, &keys::log(log))?
-            .map(|bytes| LogRow::decode(&bytes).map_err(damaged_row))
+        let row = self.tables.logs.get(&keys::log(log))?;
+        row.map(|bytes| LogRow::decode(&bytes).map_err(damaged_row))
             .transpose()
     }
 
@@ -47,12 +46,12 @@ impl Reader {
     }
 
     pub(crate) fn read(&self, log: LogId, read: &ReadLog) -> Result<Page, StoreError> {
-        let snapshot = self.tables.database.snapshot();
+        let view = self.tables.view();
         let mut page = Page {
             entries: Vec::new(),
             complete: true,
         };
-        let Some(row) = log_in(&snapshot, &self.tables, log)? else {
+        let Some(row) = log_in(&view, &self.tables, log)? else {
             return Ok(page);
         };
         let kept = match read.want {
@@ -67,7 +66,7 @@ impl Reader {
             return Ok(page);
         }
         let range = keys::entry(log, first)..=keys::entry(log, last);
-        let mut rows = snapshot.range(&self.tables.entries, range);
+        let mut rows = view.range(&self.tables.entries, range);
         let mut bytes = 0;
         let mut at = None;
         while page.entries.len() < read.limit && (bytes < read.bytes_max || page.entries.is_empty())
@@ -76,7 +75,7 @@ impl Reader {
                 Direction::Forwards => rows.next(),
                 Direction::Backwards => rows.next_back(),
             };
-            let Some((key, value)) = next.map(pair).transpose()? else {
+            let Some((key, value)) = next.transpose()? else {
                 break;
             };
             let entry = EntryRow::decode(&value).map_err(damaged_row)?;
@@ -118,7 +117,7 @@ impl Reader {
         if self.log(log)?.is_none_or(|row| seq <= row.trimmed) {
             return Ok(None);
         }
-        match get(&self.tables.entries, &keys::entry(log, seq))? {
+        match self.tables.entries.get(&keys::entry(log, seq))? {
             Some(bytes)
                 if EntryRow::decode(&bytes).map_err(damaged_row)?.body == BodyRow::Erased =>
             {
@@ -135,8 +134,8 @@ impl Reader {
         log: LogId,
         targets: &[Seq],
     ) -> Result<Vec<Alterations>, StoreError> {
-        let snapshot = self.tables.database.snapshot();
-        let Some(row) = log_in(&snapshot, &self.tables, log)? else {
+        let view = self.tables.view();
+        let Some(row) = log_in(&view, &self.tables, log)? else {
             return Ok(Vec::new());
         };
         let mut all = Vec::new();
@@ -145,12 +144,13 @@ impl Reader {
                 target,
                 ..Alterations::default()
             };
-            for (key, value) in
-                pairs(snapshot.prefix(&self.tables.targets, keys::altering(log, target)))?
+            for (key, value) in view
+                .prefix(&self.tables.targets, keys::altering(log, target))
+                .collect::<Result<Vec<_>, _>>()?
             {
                 if keys::is_reaction(&key) {
                     let seq = rows::decode_number(&value).map_err(damaged_row)?;
-                    let entry = entry_in(&snapshot, &self.tables, log, seq)?;
+                    let entry = entry_in(&view, &self.tables, log, seq)?;
                     let body = entry
                         .map(|entry| self.body(log, &entry))
                         .transpose()?
@@ -195,7 +195,7 @@ impl Reader {
             .clients
             .range(from..=keys::client(log, author, client_id, Seq::MAX))
             .next();
-        let found = found.map(pair).transpose()?;
+        let found = found.transpose()?;
         let forgotten = self.log(log)?.map_or(0, |row| row.forgotten);
         if let Some((key, value)) = found {
             let seq = u64::from_be_bytes(keys::bytes(&key, 49)?);
@@ -224,7 +224,7 @@ impl Reader {
             if found.len() == limit {
                 break;
             }
-            let (key, _) = pair(row)?;
+            let (key, _) = row?;
             let (_, log, seq) = keys::parse_expiry(&key)?;
             if self.log(log)?.is_some_and(|row| seq > row.trimmed) {
                 found.push((log, seq));
@@ -234,7 +234,7 @@ impl Reader {
     }
 
     pub(crate) fn state(&self, log: LogId) -> Result<Option<StateSnapshot>, StoreError> {
-        let Some(bytes) = get(&self.tables.states, &keys::log(log))? else {
+        let Some(bytes) = self.tables.states.get(&keys::log(log))? else {
             return Ok(None);
         };
         let (seq, state) = rows::decode_numbered(&bytes).map_err(damaged_row)?;
@@ -250,7 +250,7 @@ impl Reader {
         log: LogId,
         query: MemberQuery,
     ) -> Result<Vec<(UserId, Vec<u8>)>, StoreError> {
-        let snapshot = self.tables.database.snapshot();
+        let view = self.tables.view();
         let member =
             |key: &[u8], value: &[u8]| Ok((UserId(keys::bytes(key, keys::LOG)?), value.to_vec()));
         match query {
@@ -259,9 +259,7 @@ impl Reader {
                 users.dedup();
                 let mut members = Vec::new();
                 for user in users {
-                    let found = snapshot
-                        .get(&self.tables.members, keys::member(log, user))
-                        .map_err(unreadable)?;
+                    let found = view.get(&self.tables.members, keys::member(log, user))?;
                     members.extend(found.map(|value| (user, value.to_vec())));
                 }
                 Ok(members)
@@ -272,9 +270,9 @@ impl Reader {
                     Some(after) => Bound::Excluded(keys::member(log, after)),
                 };
                 let to = Bound::Included(keys::member(log, UserId([0xff; 16])));
-                let rows = snapshot.range(&self.tables.members, (from, to));
+                let rows = view.range(&self.tables.members, (from, to));
                 rows.take(limit)
-                    .map(|row| pair(row).and_then(|(key, value)| member(&key, &value)))
+                    .map(|row| row.and_then(|(key, value)| member(&key, &value)))
                     .collect()
             }
         }
@@ -285,7 +283,7 @@ impl Reader {
         kind: DocumentKind,
         key: Vec<u8>,
     ) -> Result<Option<Document>, StoreError> {
-        let Some(bytes) = get(&self.tables.documents, &keys::document(kind, &key))? else {
+        let Some(bytes) = self.tables.documents.get(&keys::document(kind, &key))? else {
             return Ok(None);
         };
         let (version, value) = rows::decode_numbered(&bytes).map_err(damaged_row)?;
@@ -315,7 +313,7 @@ impl Reader {
             if documents.len() == limit {
                 break;
             }
-            let (key, value) = pair(row)?;
+            let (key, value) = row?;
             if !key.starts_with(&begins) {
                 break;
             }
@@ -354,41 +352,19 @@ fn stored_body(files: &BodyFiles, entry: &EntryRow) -> Result<Option<Body>, Stor
     }
 }
 
-fn log_in(snapshot: &Snapshot, tables: &Tables, log: LogId) -> Result<Option<LogRow>, StoreError> {
-    let row = snapshot
-        .get(&tables.logs, keys::log(log))
-        .map_err(unreadable)?;
+fn log_in(view: &View, tables: &Tables, log: LogId) -> Result<Option<LogRow>, StoreError> {
+    let row = view.get(&tables.logs, keys::log(log))?;
     row.map(|bytes| LogRow::decode(&bytes).map_err(damaged_row))
         .transpose()
 }
 
 fn entry_in(
-    snapshot: &Snapshot,
+    view: &View,
     tables: &Tables,
     log: LogId,
     seq: Seq,
 ) -> Result<Option<EntryRow>, StoreError> {
-    let row = snapshot
-        .get(&tables.entries, keys::entry(log, seq))
-        .map_err(unreadable)?;
+    let row = view.get(&tables.entries, keys::entry(log, seq))?;
     row.map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
         .transpose()
-}
-
-pub(crate) fn get(table: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
-    table.get(key).map_err(unreadable)
-}
-
-fn unreadable(error: fjall::Error) -> StoreError {
-    damaged(format!("a read failed: {error}"))
-}
-
-pub(crate) type Pair = (fjall::UserKey, fjall::UserValue);
-
-pub(crate) fn pair(row: fjall::Guard) -> Result<Pair, StoreError> {
-    row.into_inner().map_err(unreadable)
-}
-
-pub(crate) fn pairs(rows: Iter) -> Result<Vec<Pair>, StoreError> {
-    rows.map(pair).collect()
 }

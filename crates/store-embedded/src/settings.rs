@@ -41,7 +41,7 @@ impl Default for Settings {
             body_file_bytes_max: 256 * 1024 * 1024,
             commit_requests_max: 1_024,
             queue_requests_max: 4_096,
-            journal_rows_max: 500_000,
+            journal_rows_max: 700_000,
             late_within: Duration::from_millis(100),
             read_threads: 4,
             on_fatal: Arc::new(|reason| {

@@ -15,15 +15,15 @@ use tidings_store::{
     StoreFuture,
 };
 
+use crate::apply::{self, Applier, Applying};
 use crate::backup::{self, BackupError, BackupReport};
-use crate::bodies::{BodyFiles, BodyWriter};
+use crate::bodies::BodyWriter;
 use crate::commit::Committer;
 use crate::directory::{Directory, OpenError};
-use crate::group::Caches;
 use crate::keys;
 use crate::late::Late;
 use crate::queue::{Answer, Queue, Request, queue};
-use crate::read::{Reader, pair};
+use crate::read::Reader;
 use crate::readers::Readers;
 use crate::rows::FileRow;
 use crate::settings::Settings;
@@ -70,17 +70,18 @@ impl EmbeddedStore {
             path: path.to_owned(),
             what,
         };
-        let tables = Tables::open(&directory.rows(), &settings)
-            .map_err(|error| broken(error.to_string()))?;
-        let files = Arc::new(BodyFiles::new(directory.bodies()));
+        let opened = apply::open(&directory, &settings)?;
+        let (tables, files) = (opened.tables, opened.files);
         let rows = file_rows(&tables).map_err(|error| broken(error.to_string()))?;
         let bodies = BodyWriter::open(Arc::clone(&files), rows, settings.body_file_bytes_max)
             .map_err(|error| broken(error.to_string()))?;
-        if directory.is_new {
+        let (segment, applying, apply) =
+            Applying::new(&directory.journal(), opened.next_segment).map_err(failed)?;
+        if directory.is_new || directory.is_older {
             directory.finish()?;
         }
 
-        let late = Arc::new(Late::default());
+        let late = Arc::new(Late::new(settings.late_within));
         let stop = Arc::new(Stop::new(Arc::clone(&settings.on_fatal)));
         let reader = Reader {
             tables: tables.clone(),
@@ -94,16 +95,21 @@ impl EmbeddedStore {
         let replayed =
             tables.database.journal_disk_space().unwrap_or_default() / JOURNAL_ROW_BYTES_MIN;
         let journal_rows = Arc::new(AtomicU64::new(if directory.is_new { 0 } else { replayed }));
-        let committer = Committer {
-            tables,
-            files,
-            bodies,
-            late,
-            stop: Arc::clone(&stop),
-            settings: settings.clone(),
-            caches: Caches::default(),
+        let applier = Applier {
+            tables: tables.clone(),
+            folder: directory.journal(),
+            // The first two are there already.
+            next_segment: opened.next_segment + 2,
             journal_rows: Arc::clone(&journal_rows),
+            stop: Arc::clone(&stop),
         };
+        let committer = Committer::new(
+            (tables, files, bodies),
+            late,
+            Arc::clone(&stop),
+            settings.clone(),
+            (segment, applying),
+        );
         let upkeep = Arc::new(Upkeep::new(
             reader.clone(),
             queue.clone(),
@@ -111,13 +117,21 @@ impl EmbeddedStore {
             settings,
             journal_rows,
         ));
-        let on_panic = stop.on_panic();
+        let (on_panic, apply_on_panic) = (stop.on_panic(), stop.on_panic());
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         threads.push(
             thread("store-commit")
                 .spawn(move || {
                     let _guard = on_panic;
                     committer.run(&waiting);
+                })
+                .map_err(failed)?,
+        );
+        threads.push(
+            thread("store-apply")
+                .spawn(move || {
+                    let _guard = apply_on_panic;
+                    apply(applier);
                 })
                 .map_err(failed)?,
         );
@@ -175,6 +189,7 @@ impl EmbeddedStore {
     /// When the store cannot be read or has stopped.
     pub fn check(&self) -> Result<Vec<String>, StoreError> {
         let _paused = self.upkeep.pause();
+        self.upkeep.apply_journal()?;
         crate::check::check(&self.reader.tables, &self.reader.files)
     }
 
@@ -185,13 +200,9 @@ impl EmbeddedStore {
     /// # Errors
     /// When the destination is there, cannot be written, or the store cannot be read.
     pub fn backup(&self, destination: &Path) -> Result<BackupReport, BackupError> {
-        let flushed = self
-            .queue
-            .ask_blocking(Request::Flush)
-            .unwrap_or_else(|| Err(self.stop.unanswered()));
-        flushed.map_err(BackupError::Store)?;
         // No body may vanish between the moment of the snapshot and its copying.
         let _paused = self.upkeep.pause();
+        self.upkeep.apply_journal()?;
         backup::copy(&self.reader, destination)
     }
 
@@ -244,6 +255,16 @@ impl Drop for EmbeddedStore {
 impl Store for EmbeddedStore {
     fn append(&self, append: Append) -> StoreFuture<'_, Result<(), AppendError>> {
         Box::pin(self.ask(move |answer| Request::Append(Box::new(append), answer)))
+    }
+
+    fn append_all(&self, appends: Vec<Append>) -> StoreFuture<'_, Vec<Result<(), AppendError>>> {
+        Box::pin(async move {
+            let count = appends.len();
+            let answers: Result<_, StoreError> = self
+                .ask(move |answer| Request::AppendAll(appends, answer))
+                .await;
+            answers.unwrap_or_else(|error| vec![Err(error.into()); count])
+        })
     }
 
     fn head(&self, log: LogId) -> StoreFuture<'_, Result<Option<LogHead>, StoreError>> {
@@ -409,7 +430,7 @@ const DOCUMENT_KEY_BYTES_MAX: usize = 60_000;
 pub(crate) fn file_rows(tables: &Tables) -> Result<HashMap<u32, FileRow>, StoreError> {
     let mut rows = HashMap::new();
     for row in tables.upkeep.prefix(b"b") {
-        let (key, value) = pair(row)?;
+        let (key, value) = row?;
         rows.insert(
             keys::parse_file(&key)?,
             FileRow::decode(&value).map_err(damaged_row)?,

@@ -1,15 +1,25 @@
 //! The tables: fjall's keyspaces, few on purpose (opening one takes milliseconds, and a start-up
-//! opens them all). Only this module and [`crate::commit`] know how fjall is told things.
+//! opens them all), each seen together with the [`layers`](crate::layers) above it. Only this module and
+//! [`crate::apply`] know how fjall is told things.
 
+use std::collections::VecDeque;
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserKey,
+    UserValue,
+};
+use tidings_store::StoreError;
 
-use crate::keys;
+use crate::damaged;
+use crate::keys::{self, LOG};
+use crate::layers::{Change, Layers, Part, Place, Stack};
 use crate::settings::Settings;
 
-/// Journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
+/// fjall's journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// Small memtables: fjall looks whether to rotate the journal only when one is flushed.
 const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
@@ -18,37 +28,67 @@ const FILES_MAX: usize = 256;
 /// Padding that is written at a time.
 const PADDING_BYTES: u64 = 8 * 1024 * 1024;
 
+/// The tables by number, which is what the journal calls them: never to be changed. Whether keys begin
+/// with their log.
+const TABLES: [(&str, bool); 13] = [
+    ("logs", true),
+    ("entries", true),
+    ("clients", true),
+    ("targets", true),
+    ("marks", true),
+    ("inbox", false),
+    ("steps", true),
+    ("states", true),
+    ("members", true),
+    ("documents", false),
+    ("expiry", false),
+    ("upkeep", false),
+    ("padding", false),
+];
+
+/// A row as it is.
+pub(crate) type Pair = (UserKey, UserValue);
+
 /// All tables, by what their rows are. Keys are described in [`keys`], values in [`crate::rows`].
 #[derive(Clone)]
 pub(crate) struct Tables {
     pub(crate) database: Database,
+    pub(crate) layers: Arc<Layers>,
     /// log → where it ends, what is kept
-    pub(crate) logs: Keyspace,
+    pub(crate) logs: Table,
     /// log, seq → envelope, place of the body
-    pub(crate) entries: Keyspace,
+    pub(crate) entries: Table,
     /// log, author, client id, seq → time
-    pub(crate) clients: Keyspace,
+    pub(crate) clients: Table,
     /// log, target, seq → kind, author, for edits and deletions;
     /// log, target, author, emoji → seq, for reactions that stand
-    pub(crate) targets: Keyspace,
+    pub(crate) targets: Table,
     /// log, owner, kind, lane → value
-    pub(crate) marks: Keyspace,
+    pub(crate) marks: Table,
     /// user, log, kind, lane → value, for joined, left and head
-    pub(crate) inbox: Keyspace,
+    pub(crate) inbox: Table,
     /// log, owner, kind, seq → time
-    pub(crate) steps: Keyspace,
+    pub(crate) steps: Table,
     /// log → seq, state
-    pub(crate) states: Keyspace,
+    pub(crate) states: Table,
     /// log, user → member
-    pub(crate) members: Keyspace,
+    pub(crate) members: Table,
     /// kind, key → version, value
-    pub(crate) documents: Keyspace,
+    pub(crate) documents: Table,
     /// time, log, seq → nothing
-    pub(crate) expiry: Keyspace,
+    pub(crate) expiry: Table,
     /// What is still to be done on the disk, and the body files.
-    pub(crate) upkeep: Keyspace,
+    pub(crate) upkeep: Table,
     /// Nothing that is ever read: see [`Tables::seal_journal`].
-    padding: Keyspace,
+    padding: Table,
+}
+
+/// A table with the layers above it.
+#[derive(Clone)]
+pub(crate) struct Table {
+    number: u8,
+    layers: Arc<Layers>,
+    stored: Keyspace,
 }
 
 impl Tables {
@@ -60,48 +100,68 @@ impl Tables {
             .worker_threads(2)
             .max_cached_files(Some(FILES_MAX))
             .open()?;
-        let keyspace = |name: &str| {
-            database.keyspace(name, || {
+        let layers = Arc::<Layers>::default();
+        let table = |number: u8| -> fjall::Result<Table> {
+            let (name, _) = TABLES[usize::from(number)];
+            let stored = database.keyspace(name, || {
                 KeyspaceCreateOptions::default()
                     .manual_journal_persist(true)
                     .max_memtable_size(MEMTABLE_BYTES)
+            })?;
+            Ok(Table {
+                number,
+                layers: Arc::clone(&layers),
+                stored,
             })
         };
         Ok(Tables {
-            logs: keyspace("logs")?,
-            entries: keyspace("entries")?,
-            clients: keyspace("clients")?,
-            targets: keyspace("targets")?,
-            marks: keyspace("marks")?,
-            inbox: keyspace("inbox")?,
-            steps: keyspace("steps")?,
-            states: keyspace("states")?,
-            members: keyspace("members")?,
-            documents: keyspace("documents")?,
-            expiry: keyspace("expiry")?,
-            upkeep: keyspace("upkeep")?,
-            padding: keyspace("padding")?,
+            logs: table(0)?,
+            entries: table(1)?,
+            clients: table(2)?,
+            targets: table(3)?,
+            marks: table(4)?,
+            inbox: table(5)?,
+            steps: table(6)?,
+            states: table(7)?,
+            members: table(8)?,
+            documents: table(9)?,
+            expiry: table(10)?,
+            upkeep: table(11)?,
+            padding: table(12)?,
+            layers,
             database,
         })
     }
 
-    /// Every table with its name.
-    pub(crate) fn all(&self) -> [(&'static str, &Keyspace); 13] {
-        [
-            ("logs", &self.logs),
-            ("entries", &self.entries),
-            ("clients", &self.clients),
-            ("targets", &self.targets),
-            ("marks", &self.marks),
-            ("inbox", &self.inbox),
-            ("steps", &self.steps),
-            ("states", &self.states),
-            ("members", &self.members),
-            ("documents", &self.documents),
-            ("expiry", &self.expiry),
-            ("upkeep", &self.upkeep),
-            ("padding", &self.padding),
-        ]
+    /// Every table with its name, by number.
+    pub(crate) fn all(&self) -> [(&'static str, &Table); 13] {
+        let tables = [
+            &self.logs,
+            &self.entries,
+            &self.clients,
+            &self.targets,
+            &self.marks,
+            &self.inbox,
+            &self.steps,
+            &self.states,
+            &self.members,
+            &self.documents,
+            &self.expiry,
+            &self.upkeep,
+            &self.padding,
+        ];
+        tables.map(|table| (TABLES[usize::from(table.number)].0, table))
+    }
+
+    /// What is in the layers and tables at this moment, nearly: of the newest layer later changes may be
+    /// seen, of each commit all or none.
+    pub(crate) fn view(&self) -> View {
+        // In this order: what moves down in between is found in the tables.
+        let stack = self.layers.stack();
+        View {
+            stack,
+            snapshot: self.database.snapshot(),
+        }
     }
 
     /// Has fjall begin a new journal, whatever the size of the present one.
@@ -111,14 +171,14 @@ impl Tables {
     /// is padded. The padding is never flushed to a table.
     pub(crate) fn seal_journal(&self) -> fjall::Result<()> {
         // Shorter than what fjall compresses, and shared by all rows of padding.
-        let padding = fjall::UserValue::new(&[0; 4_000]);
+        let padding = UserValue::new(&[0; 4_000]);
         for _ in 0..JOURNAL_BYTES / PADDING_BYTES + 1 {
             let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
             for number in 0..PADDING_BYTES as u32 / 4_000 {
-                batch.insert(&self.padding, number.to_be_bytes(), padding.clone());
+                batch.insert(self.padding.stored(), number.to_be_bytes(), padding.clone());
             }
             batch.commit()?;
-            self.padding.clear()?;
+            self.padding.stored().clear()?;
             self.rotate_all()?;
             // The journal is looked at by the thread that flushes.
             std::thread::sleep(Duration::from_millis(50));
@@ -137,12 +197,318 @@ impl Tables {
     pub(crate) fn rotate_all(&self) -> fjall::Result<()> {
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
         for (_, table) in self.all() {
-            batch.insert(table, keys::SENTINEL, []);
+            batch.insert(table.stored(), keys::SENTINEL, []);
         }
         batch.commit()?;
         for (_, table) in self.all() {
-            table.rotate_memtable()?;
+            table.stored().rotate_memtable()?;
         }
         Ok(())
+    }
+}
+
+/// Where a row of a table lies in a layer.
+pub(crate) fn place(table: u8, key: &[u8]) -> Place {
+    let by_log = TABLES
+        .get(usize::from(table))
+        .is_some_and(|(_, by_log)| *by_log);
+    let log = key.first_chunk::<LOG>().filter(|_| by_log);
+    Place {
+        table,
+        log: log.copied().unwrap_or([0; LOG]),
+    }
+}
+
+/// Whether the journal may name a table by this number.
+pub(crate) fn is_table(number: u8) -> bool {
+    usize::from(number) < TABLES.len()
+}
+
+impl Table {
+    /// The table without its layers.
+    pub(crate) fn stored(&self) -> &Keyspace {
+        &self.stored
+    }
+
+    /// The row with this key.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        match self.layers.get(place(self.number, key), key) {
+            Some(row) => Ok(row),
+            None => self.stored.get(key).map_err(unreadable),
+        }
+    }
+
+    /// The rows in a range; if keys of this table begin with their log, it begins with a whole log's id
+    /// and stays within that log.
+    pub(crate) fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Rows {
+        let range = bounds(&range);
+        let fresh = self.layers.stack().range(self.place(range), range);
+        Rows::new(fresh, self.stored.range::<&[u8], _>(range))
+    }
+
+    /// The rows whose keys begin so.
+    pub(crate) fn prefix(&self, prefix: impl AsRef<[u8]>) -> Rows {
+        let end = above(prefix.as_ref());
+        self.range::<&[u8], _>((Bound::Included(prefix.as_ref()), bound(&end)))
+    }
+
+    fn place(&self, (from, _): (Bound<&[u8]>, Bound<&[u8]>)) -> Place {
+        match from {
+            Bound::Included(key) | Bound::Excluded(key) => place(self.number, key),
+            Bound::Unbounded => place(self.number, &[]),
+        }
+    }
+}
+
+/// What was there at one moment.
+pub(crate) struct View {
+    stack: Stack,
+    snapshot: Snapshot,
+}
+
+impl View {
+    /// As [`Table::get`].
+    pub(crate) fn get(
+        &self,
+        table: &Table,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<UserValue>, StoreError> {
+        let key = key.as_ref();
+        match self.stack.get(place(table.number, key), key) {
+            Some(row) => Ok(row),
+            None => self.snapshot.get(&table.stored, key).map_err(unreadable),
+        }
+    }
+
+    /// As [`Table::range`].
+    pub(crate) fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, table: &Table, range: R) -> Rows {
+        let range = bounds(&range);
+        let fresh = self.stack.range(table.place(range), range);
+        Rows::new(fresh, self.snapshot.range::<&[u8], _>(&table.stored, range))
+    }
+
+    /// As [`Table::prefix`].
+    pub(crate) fn prefix(&self, table: &Table, prefix: impl AsRef<[u8]>) -> Rows {
+        let end = above(prefix.as_ref());
+        self.range::<&[u8], _>(table, (Bound::Included(prefix.as_ref()), bound(&end)))
+    }
+}
+
+fn bounds<'a, K: AsRef<[u8]> + 'a, R: RangeBounds<K>>(
+    range: &'a R,
+) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    (
+        range.start_bound().map(AsRef::as_ref),
+        range.end_bound().map(AsRef::as_ref),
+    )
+}
+
+/// The end of the keys that begin so.
+fn above(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return Bound::Excluded(end);
+        }
+    }
+    Bound::Unbounded
+}
+
+fn bound(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    end.as_ref().map(Vec::as_slice)
+}
+
+/// Rows from either end: those of the layers, and of the tables those that no layer has changed.
+pub(crate) struct Rows {
+    fresh: VecDeque<(UserKey, Option<UserValue>)>,
+    stored: Iter,
+    /// The next rows of the tables from the front and from the back.
+    front: Option<Pair>,
+    back: Option<Pair>,
+}
+
+impl Rows {
+    fn new(fresh: Part, stored: Iter) -> Rows {
+        Rows {
+            fresh: fresh.into_iter().collect(),
+            stored,
+            front: None,
+            back: None,
+        }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Pair, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.front.is_none() {
+                self.front = match self.stored.next().map(pair) {
+                    Some(Err(error)) => return Some(Err(error)),
+                    next => next.and_then(Result::ok).or_else(|| self.back.take()),
+                };
+            }
+            let is_fresh = match (self.fresh.front(), &self.front) {
+                (Some((fresh, _)), Some((stored, _))) if fresh > stored => false,
+                (Some((fresh, _)), Some((stored, _))) => {
+                    if fresh == stored {
+                        self.front = None;
+                    }
+                    true
+                }
+                (fresh, _) => fresh.is_some(),
+            };
+            if !is_fresh {
+                return self.front.take().map(Ok);
+            }
+            if let Some((key, Some(value))) = self.fresh.pop_front() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+impl DoubleEndedIterator for Rows {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.back.is_none() {
+                self.back = match self.stored.next_back().map(pair) {
+                    Some(Err(error)) => return Some(Err(error)),
+                    next => next.and_then(Result::ok).or_else(|| self.front.take()),
+                };
+            }
+            let is_fresh = match (self.fresh.back(), &self.back) {
+                (Some((fresh, _)), Some((stored, _))) if fresh < stored => false,
+                (Some((fresh, _)), Some((stored, _))) => {
+                    if fresh == stored {
+                        self.back = None;
+                    }
+                    true
+                }
+                (fresh, _) => fresh.is_some(),
+            };
+            if !is_fresh {
+                return self.back.take().map(Ok);
+            }
+            if let Some((key, Some(value))) = self.fresh.pop_back() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+/// The changes of a commit that is being put together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Writes a row.
+    pub(crate) fn insert(
+        &mut self,
+        table: &Table,
+        key: impl Into<UserKey>,
+        value: impl Into<UserValue>,
+    ) {
+        self.changes.push(Change {
+            table: table.number,
+            key: key.into(),
+            value: Some(value.into()),
+        });
+    }
+
+    /// Deletes a row.
+    pub(crate) fn remove(&mut self, table: &Table, key: impl Into<UserKey>) {
+        self.changes.push(Change {
+            table: table.number,
+            key: key.into(),
+            value: None,
+        });
+    }
+
+    /// The changes in their order; of two of one row the later counts.
+    pub(crate) fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+}
+
+/// A row of fjall's.
+pub(crate) fn pair(row: fjall::Guard) -> Result<Pair, StoreError> {
+    row.into_inner().map_err(unreadable)
+}
+
+pub(crate) fn unreadable(error: fjall::Error) -> StoreError {
+    damaged(format!("a read failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::ConversationId;
+    use tidings_core::log::LogId;
+
+    use super::*;
+
+    fn key(seq: u64) -> [u8; 25] {
+        keys::entry(LogId::conversation(ConversationId([7; 16])), seq)
+    }
+
+    /// What is stored, what two layers say (a value, deleted, nothing) and what is then to be seen.
+    #[test]
+    fn a_range_is_the_tables_seen_through_the_layers_from_both_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(folder.path(), &Settings::default()).unwrap();
+        let entries = &tables.entries;
+        for seq in [2, 4, 6, 8] {
+            entries.stored().insert(key(seq), "stored").unwrap();
+        }
+        let layer = |changes: &[(u64, Option<&str>)]| {
+            let changes = changes.iter().map(|(seq, value)| Change {
+                table: entries.number,
+                key: key(*seq).into(),
+                value: value.map(Into::into),
+            });
+            tables.layers.push().take(changes, place)
+        };
+        let old = [(1, Some("old")), (4, None), (5, Some("old")), (6, None)];
+        assert_eq!(layer(&old), 4);
+        layer(&[(5, None), (6, Some("new")), (8, None), (9, Some("new"))]);
+        let expected = [(1, "old"), (2, "stored"), (6, "new"), (9, "new")];
+
+        let view = tables.view();
+        for steps in 0..1 << expected.len() {
+            let both = [
+                entries.prefix(keys::log(LogId::conversation(ConversationId([7; 16])))),
+                view.range(entries, key(0)..=key(99)),
+            ];
+            for mut rows in both {
+                let (mut front, mut back) = (Vec::new(), Vec::new());
+                for step in 0..expected.len() {
+                    let (key, value) = if steps & (1 << step) == 0 {
+                        front.push(rows.next().unwrap().unwrap());
+                        front.last().unwrap()
+                    } else {
+                        back.push(rows.next_back().unwrap().unwrap());
+                        back.last().unwrap()
+                    };
+                    let seen = entries.get(key).unwrap();
+                    assert_eq!(seen.as_ref(), Some(value));
+                    assert_eq!(view.get(entries, key).unwrap(), seen);
+                }
+                assert!(rows.next().is_none() && rows.next_back().is_none());
+                front.extend(back.into_iter().rev());
+                let seen: Vec<_> = front
+                    .iter()
+                    .map(|(key, value)| (keys::parse_seq(key).unwrap(), value.as_ref()))
+                    .collect();
+                let expected = expected.map(|(seq, value)| (seq, value.as_bytes()));
+                assert_eq!(seen, expected, "{steps:b}");
+            }
+        }
+        assert_eq!(entries.get(&key(8)).unwrap(), None);
+        let none = entries.range::<[u8; 25], _>((Bound::Excluded(key(6)), Bound::Excluded(key(6))));
+        assert_eq!(none.count(), 0);
     }
 }

@@ -16,7 +16,7 @@ use tidings_store::StoreError;
 
 use crate::keys::{self, ClientKey, EntryKey, ReactionKey, StepKey, TargetKey};
 use crate::queue::{Queue, Request};
-use crate::read::{Reader, pair};
+use crate::read::Reader;
 use crate::rows::{self, BodyRow, EntryRow, LogRow};
 use crate::settings::Settings;
 use crate::stop::Stop;
@@ -187,15 +187,14 @@ impl Upkeep {
         kind: u8,
         after: &[u8],
         max: usize,
-    ) -> Result<Vec<crate::read::Pair>, StoreError> {
+    ) -> Result<Vec<crate::tables::Pair>, StoreError> {
         let from = after.to_vec();
         let rows = self
             .reader
             .tables
             .upkeep
             .range(from.max(vec![kind])..vec![kind + 1]);
-        rows.map(pair)
-            .filter(|row| !row.as_ref().is_ok_and(|(key, _)| key.as_ref() == after))
+        rows.filter(|row| !row.as_ref().is_ok_and(|(key, _)| key.as_ref() == after))
             .take(max)
             .collect()
     }
@@ -215,6 +214,7 @@ impl Upkeep {
                 return Ok(());
             }
             let is_last = places.len() < STEP_ROWS_MAX;
+            self.apply_journal()?;
             self.overwrite(&places)?;
             self.done(Done::Zeroed(places))?;
             if is_last {
@@ -247,13 +247,26 @@ impl Upkeep {
                 return Ok(());
             };
             after = last.to_vec();
+            let mut trimmed = Vec::new();
             for (key, _) in &tasks {
                 let log = keys::parse_log(key.get(1..).unwrap_or_default())?;
-                while let Some(row) = self.reader.log(log)?.filter(|row| row.swept < row.trimmed) {
-                    self.sweep_step(log, &row, now)?;
+                trimmed.extend(self.reader.log(log)?.map(|row| (log, row.trimmed)));
+            }
+            self.apply_journal()?;
+            for (log, trimmed) in trimmed {
+                while let Some(row) = self.reader.log(log)?.filter(|row| row.swept < trimmed) {
+                    self.sweep_step(log, &LogRow { trimmed, ..row }, now)?;
                 }
             }
         }
+    }
+
+    /// Brings what is committed by now into the tables. Before bodies are overwritten this must be done, for a
+    /// crash would bring back those that the journal holds.
+    pub(crate) fn apply_journal(&self) -> Result<(), StoreError> {
+        self.queue
+            .ask_blocking(Request::Apply)
+            .unwrap_or_else(|| Err(self.stop.unanswered()))
     }
 
     /// Overwrites the bodies of the next trimmed entries of a log.
@@ -263,7 +276,7 @@ impl Upkeep {
             (Vec::new(), Vec::new(), Vec::new(), row.trimmed);
         let range = keys::entry(log, row.swept + 1)..=keys::entry(log, row.trimmed);
         for (index, entry) in tables.entries.range(range).enumerate() {
-            let (key, value) = pair(entry)?;
+            let (key, value) = entry?;
             if index == STEP_ROWS_MAX {
                 up_to = keys::parse_seq(&key)? - 1;
                 break;
@@ -279,7 +292,7 @@ impl Upkeep {
             );
         }
         for step in tables.steps.prefix(keys::log(log)) {
-            let (key, _) = pair(step)?;
+            let (key, _) = step?;
             if keys::parse_step(&key)?.seq <= up_to {
                 steps.push(keys::bytes(&key, 0)?);
             }
@@ -350,7 +363,7 @@ impl Upkeep {
         if from <= up_to {
             let range = keys::entry(log, from)..=keys::entry(log, up_to);
             for (index, entry) in self.reader.tables.entries.range(range).enumerate() {
-                let (key, value) = pair(entry)?;
+                let (key, value) = entry?;
                 if index == STEP_ROWS_MAX {
                     forgotten.up_to = keys::parse_seq(&key)? - 1;
                     forgotten.finished = None;
@@ -379,7 +392,7 @@ impl Upkeep {
         }
         for (target, author) in reacting {
             let prefix = keys::reactions_of_author(log, target, author);
-            for row in self.reader.tables.targets.prefix(prefix).map(pair) {
+            for row in self.reader.tables.targets.prefix(prefix) {
                 let (key, value) = row?;
                 if rows::decode_number(&value).map_err(damaged_row)? <= forgotten.up_to {
                     forgotten.reactions.push(keys::bytes(&key, 0)?);

@@ -36,10 +36,10 @@ fn a_directory_in_use_is_refused_and_the_process_is_named() {
 fn a_newer_format_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    std::fs::write(folder.path().join("FORMAT"), "tidings-embedded 2\n").unwrap();
+    std::fs::write(folder.path().join("FORMAT"), "tidings-embedded 3\n").unwrap();
     let message = refusal(folder.path()).to_string();
     assert!(
-        message.contains("has format 2, this program knows formats up to 1; use a newer program"),
+        message.contains("has format 3, this program knows formats up to 2; use a newer program"),
         "{message}"
     );
     std::fs::write(folder.path().join("FORMAT"), "tidings-embedded 1\n").unwrap();

@@ -1,6 +1,6 @@
 //! Data directories of every released format still open and hold what they held.
 //!
-//! `fixtures/v1` was made by [`make_the_fixture_of_this_format`] when format 1 was the newest. The
+//! `fixtures/v1` was made by [`make_the_fixture_of_this_format`] when format 1 was the newest, and so on. The
 //! fixture of a released format is never made anew: a new format gets one of its own.
 
 #![allow(
@@ -144,13 +144,42 @@ fn make_the_fixture_of_this_format() {
     let to = fixture(tidings_store_embedded::FORMAT);
     assert!(!to.exists(), "a fixture is never made anew");
     copy(&data, &to);
+    // And some of it in our own journal, as a crash leaves it.
+    let store = open(&data);
+    put(
+        &store,
+        log(4),
+        Retention::Forever,
+        1,
+        &["in the journal".to_owned()],
+    );
+    std::fs::remove_dir_all(to.join("journal")).unwrap();
+    copy(&data.join("journal"), &to.join("journal"));
+    drop(store);
 }
 
 #[test]
 fn format_1_opens_and_holds_what_it_held() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixture(1), folder.path());
+    holds_what_it_held(folder.path());
+    let format = std::fs::read_to_string(folder.path().join("FORMAT")).unwrap();
+    assert_eq!(format, "tidings-embedded 2\n", "it is brought up to date");
+}
+
+#[test]
+fn format_2_opens_and_holds_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture(2), folder.path());
     let store = open(folder.path());
+    let entries = read_all(&store, log(4));
+    assert_eq!(text_of(&entries[0]), "in the journal");
+    drop(store);
+    holds_what_it_held(folder.path());
+}
+
+fn holds_what_it_held(folder: &Path) {
+    let store = open(folder);
 
     let entries = read_all(&store, log(1));
     assert_eq!(
@@ -234,5 +263,5 @@ fn format_1_opens_and_holds_what_it_held() {
     store.run_upkeep(Time(1_800_000_000_000)).unwrap();
     assert_eq!(text_of(&read_all(&store, log(1))[7]), "next");
     drop(store);
-    assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
+    assert_eq!(verify(folder).unwrap(), Vec::<String>::new());
 }

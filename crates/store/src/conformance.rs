@@ -86,6 +86,7 @@ macro_rules! conformance_tests {
                 a_repeated_append_conflicts_and_is_found_by_its_client_id
                 of_concurrent_appends_one_wins_at_each_head
                 concurrent_appends_to_different_logs_all_arrive
+                appends_together_end_each_by_itself
                 appended_entries_survive_reopening
             }
             reading {

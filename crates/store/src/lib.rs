@@ -38,6 +38,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`AppendError::Conflict`] names the head when it is another one; nothing changed.
     fn append(&self, append: Append) -> StoreFuture<'_, Result<(), AppendError>>;
 
+    /// Appends to several logs. Each append is by itself and ends as [`Store::append`] does; the answers
+    /// are in their order. Together they cost less than one by one.
+    fn append_all(&self, appends: Vec<Append>) -> StoreFuture<'_, Vec<Result<(), AppendError>>>;
+
     /// The head of a log, `None` if it has never been written to.
     fn head(&self, log: LogId) -> StoreFuture<'_, Result<Option<LogHead>, StoreError>>;
 

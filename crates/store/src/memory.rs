@@ -82,6 +82,16 @@ impl Store for MemoryStore {
         self.when_polled(|data| data.append(append))
     }
 
+    fn append_all(&self, appends: Vec<Append>) -> StoreFuture<'_, Vec<Result<(), AppendError>>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(appends.len());
+            for append in appends {
+                answers.push(self.append(append).await);
+            }
+            answers
+        })
+    }
+
     fn head(&self, log: LogId) -> StoreFuture<'_, Result<Option<LogHead>, StoreError>> {
         self.when_polled(move |data| Ok(data.logs.get(&log).and_then(Log::head)))
     }

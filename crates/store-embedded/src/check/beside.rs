@@ -11,8 +11,8 @@ use fjall::Readable;
 use super::{Check, name};
 use crate::damaged_row;
 use crate::keys;
-use crate::read::pair;
 use crate::rows::{self, BodyRow};
+use crate::tables::pair;
 
 impl Check<'_> {
     /// Entries of logs that are not there.
@@ -27,7 +27,7 @@ impl Check<'_> {
         .to_vec();
         while let Some(row) = self
             .snapshot
-            .range(&self.tables.entries, from..)
+            .range(self.tables.entries.stored(), from..)
             .map(pair)
             .next()
         {
@@ -180,7 +180,7 @@ impl Check<'_> {
         let (mut inside, name) = (0, name(log));
         for row in self
             .snapshot
-            .prefix(&self.tables.members, keys::log(log))
+            .prefix(self.tables.members.stored(), keys::log(log))
             .map(pair)
         {
             let (key, value) = row?;
@@ -255,13 +255,21 @@ impl Check<'_> {
     }
 
     pub(super) fn tasks(&mut self) -> Result<(), StoreError> {
-        for row in self.snapshot.prefix(&self.tables.upkeep, b"z").map(pair) {
+        for row in self
+            .snapshot
+            .prefix(self.tables.upkeep.stored(), b"z")
+            .map(pair)
+        {
             let (key, value) = row?;
             let (file, _) = keys::parse_zero(&key)?;
             *self.used.entry(file).or_default() +=
                 rows::decode_number(&value).map_err(damaged_row)?;
         }
-        for row in self.snapshot.prefix(&self.tables.upkeep, b"t").map(pair) {
+        for row in self
+            .snapshot
+            .prefix(self.tables.upkeep.stored(), b"t")
+            .map(pair)
+        {
             let (key, _) = row?;
             let log = keys::parse_log(key.get(1..).unwrap_or_default())?;
             let is_there = self.log(log)?.is_some();
@@ -269,7 +277,11 @@ impl Check<'_> {
                 format!("{} is to be swept but is not there", name(log))
             });
         }
-        for row in self.snapshot.prefix(&self.tables.upkeep, b"f").map(pair) {
+        for row in self
+            .snapshot
+            .prefix(self.tables.upkeep.stored(), b"f")
+            .map(pair)
+        {
             let (key, _) = row?;
             let (_, log, up_to) = keys::parse_forget(&key)?;
             let swept = self.log(log)?.map_or(0, |row| row.swept);

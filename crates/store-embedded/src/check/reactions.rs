@@ -10,8 +10,8 @@ use tidings_store::StoreError;
 use super::{Check, name};
 use crate::damaged_row;
 use crate::keys::{self, ReactionKey};
-use crate::read::pair;
 use crate::rows;
+use crate::tables::pair;
 
 /// The reactions of one log, as far as its entries say.
 pub(super) struct Reactions {
@@ -79,7 +79,7 @@ impl Check<'_> {
         let rows = self
             .snapshot
             .range(
-                &self.tables.targets,
+                self.tables.targets.stored(),
                 keys::altering(log, trimmed + 1)..=keys::altering(log, Seq::MAX),
             )
             .map(pair);

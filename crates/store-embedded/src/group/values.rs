@@ -1,13 +1,13 @@
 //! States, marks, steps and documents on their way into a commit.
 
-use tidings_core::MarkValue;
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
+use tidings_core::{MarkValue, Time};
 use tidings_store::{PutDocument, PutError, StateSnapshot, StoreError};
 
-use super::{Group, get};
+use super::Group;
 use crate::damaged_row;
-use crate::keys::{self, MarkKey};
+use crate::keys::{self, MarkKey, StepKey};
 use crate::late::Values;
 use crate::rows::{self, LogRow};
 
@@ -31,7 +31,7 @@ impl Group<'_> {
     pub(super) fn state_of_no_log(&self, log: LogId) -> Result<Seq, StoreError> {
         match self.states.get(&log) {
             Some(seq) => Ok(*seq),
-            None => match get(&self.tables.states, &keys::log(log))? {
+            None => match self.tables.states.get(&keys::log(log))? {
                 Some(bytes) => Ok(rows::decode_numbered(&bytes).map_err(damaged_row)?.0),
                 None => Ok(0),
             },
@@ -74,9 +74,9 @@ impl Group<'_> {
     }
 
     fn raise_mark(&mut self, key: MarkKey, value: MarkValue) -> Result<(), StoreError> {
-        let stored = match self.marks.get(&key) {
+        let stored = match self.caches.marks.get(&key) {
             Some(value) => Some(*value),
-            None => match get(&self.tables.marks, &key)? {
+            None => match self.tables.marks.get(&key)? {
                 Some(bytes) => Some(rows::decode_mark(&bytes).map_err(damaged_row)?),
                 None => None,
             },
@@ -84,7 +84,7 @@ impl Group<'_> {
         if stored.is_some_and(|stored| stored.max(value) == stored) {
             return Ok(());
         }
-        self.marks.insert(key, value);
+        self.caches.marks.insert(key, value);
         let bytes = rows::encode_mark(&value);
         if keys::is_in_inbox(&key) {
             self.batch.insert(
@@ -98,17 +98,38 @@ impl Group<'_> {
     }
 
     /// Writes what was raised late.
-    pub(crate) fn write_late(&mut self, late: Values) -> Result<(), StoreError> {
-        for (key, value) in late.marks {
+    pub(crate) fn write_late(&mut self, late: &Values) -> Result<(), StoreError> {
+        for (key, value) in late.marks() {
             self.raise_mark(key, value)?;
         }
-        for (key, at) in late.steps {
-            // The first time of a step stays.
-            if get(&self.tables.steps, &key)?.is_none() {
-                self.batch
-                    .insert(&self.tables.steps, key, rows::encode_number(at.0));
-            }
+        for (key, at) in &late.steps {
+            self.keep_step(*key, *at)?;
         }
+        Ok(())
+    }
+
+    /// Keeps a step, unless it is kept already: its first time stays. One above all others of its kind needs
+    /// no look at what is stored.
+    fn keep_step(&mut self, key: StepKey, at: Time) -> Result<(), StoreError> {
+        let kind = keys::kind_of_step(&key);
+        let last = match self.caches.steps.get(&kind) {
+            Some(last) => Some(*last),
+            None => {
+                let of_kind = keys::step_of_kind(&kind, 0)..=keys::step_of_kind(&kind, Seq::MAX);
+                let last = self.tables.steps.range(of_kind).next_back().transpose()?;
+                last.map(|(key, _)| keys::parse_step(&key))
+                    .transpose()?
+                    .map(|step| step.seq)
+            }
+        };
+        let seq = keys::parse_step(&key)?.seq;
+        if last.is_none_or(|last| last < seq) {
+            self.caches.steps.insert(kind, seq);
+        } else if self.tables.steps.get(&key)?.is_some() {
+            return Ok(());
+        }
+        let at = rows::encode_number(at.0);
+        self.batch.insert(&self.tables.steps, key, at);
         Ok(())
     }
 
@@ -119,7 +140,7 @@ impl Group<'_> {
         let key = keys::document(put.kind, &put.key);
         let version = match self.documents.get(&key) {
             Some(version) => *version,
-            None => match get(&self.tables.documents, &key)? {
+            None => match self.tables.documents.get(&key)? {
                 Some(bytes) => rows::decode_numbered(&bytes).map_err(damaged_row)?.0,
                 None => 0,
             },
@@ -148,7 +169,7 @@ impl Group<'_> {
     fn next_version(&mut self) -> Result<u64, StoreError> {
         let last = match self.caches.last_version {
             Some(last) => last,
-            None => match get(&self.tables.upkeep, &keys::LAST_VERSION)? {
+            None => match self.tables.upkeep.get(&keys::LAST_VERSION)? {
                 Some(bytes) => rows::decode_number(&bytes).map_err(damaged_row)?,
                 None => 0,
             },

@@ -3,23 +3,27 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use fjall::Iter;
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
 use tidings_core::{MarkKind, MarkValue, Time, UserId};
 use tidings_store::{Step, StoreError};
 
-use super::{Pair, Reader, pair, pairs};
+use super::Reader;
 use crate::damaged_row;
 use crate::keys::{self, MarkKey};
 use crate::rows;
+use crate::tables::{Pair, Rows};
 
 impl Reader {
     pub(crate) fn marks(&self, log: LogId, owner: [u8; 16]) -> Result<Vec<Mark>, StoreError> {
         let range = keys::mark(log, owner, MarkKind::Delivered, 0)
             ..=mark_above(&keys::marks_of_owner(log, owner));
         let late = self.late.marks(range.clone());
-        let stored = pairs(self.tables.marks.range(range))?;
+        let stored = self
+            .tables
+            .marks
+            .range(range)
+            .collect::<Result<Vec<_>, _>>()?;
         merge(late, stored, |key| Ok(*key))
     }
 
@@ -116,14 +120,7 @@ impl Reader {
         let mut from = Bound::Included(keys::steps_begin(log));
         loop {
             let range = (from, Bound::Included(end));
-            let Some((key, value)) = self
-                .tables
-                .steps
-                .range(range)
-                .next()
-                .map(pair)
-                .transpose()?
-            else {
+            let Some((key, value)) = self.tables.steps.range(range).next().transpose()? else {
                 return Ok(past);
             };
             let step = Step {
@@ -157,14 +154,14 @@ fn mark_above(prefix: &[u8]) -> MarkKey {
 /// Rows up to `limit` and the rest of the group in which that falls; with the group they end with, if
 /// there are further rows.
 fn whole_groups(
-    rows: Iter,
+    rows: Rows,
     limit: usize,
     group: impl Fn(&MarkKey) -> Vec<u8>,
 ) -> Result<(Vec<Pair>, Option<Vec<u8>>), StoreError> {
     let mut taken = Vec::new();
     let mut last = None;
     for row in rows {
-        let (key, value) = pair(row)?;
+        let (key, value) = row?;
         let this = Some(group(&keys::bytes(&key, 0)?));
         if taken.len() >= limit.max(1) && this != last {
             return Ok((taken, last));

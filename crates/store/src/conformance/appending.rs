@@ -298,6 +298,34 @@ pub fn concurrent_appends_to_different_logs_all_arrive(fixture: &mut dyn Fixture
     }
 }
 
+pub fn appends_together_end_each_by_itself(fixture: &mut dyn Fixture) {
+    let store = fixture.store();
+    put(store, log(2), vec![message(1)]);
+    let together = vec![
+        append_of(log(1), vec![message(1)]),
+        append_of(log(2), vec![message(1)]),
+        append_of(log(3), Vec::new()),
+        append_of(log(1), vec![message(2), message(3)]),
+        append_of(log(2), vec![message(2)]),
+    ];
+    let answers = wait(store.append_all(together));
+    assert_eq!(answers.len(), 5);
+    assert_eq!(answers[0], Ok(()));
+    assert_eq!(answers[1], Err(AppendError::Conflict { head: 1 }));
+    assert!(matches!(
+        answers[2],
+        Err(AppendError::Store(StoreError::Misuse(_)))
+    ));
+    assert_eq!(answers[3], Ok(()), "after the one before it");
+    assert_eq!(answers[4], Ok(()));
+    assert_eq!(
+        read_all(store, log(1)),
+        [message(1), message(2), message(3)]
+    );
+    assert_eq!(read_all(store, log(2)), [message(1), message(2)]);
+    assert_eq!(wait(store.append_all(Vec::new())), []);
+}
+
 pub fn appended_entries_survive_reopening(fixture: &mut dyn Fixture) {
     for seq in 1..=5 {
         put(fixture.store(), log(1), vec![message(seq)]);

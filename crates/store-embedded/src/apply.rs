@@ -1,0 +1,218 @@
+//! What is durable in the journal is brought into the tables and body files, a second's worth at a time
+//! and out of the way of commits: by a thread of its own, and once when the store opens, for what a crash
+//! left in the journal.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use fjall::PersistMode;
+use tidings_store::StoreError;
+
+use crate::bodies::BodyFiles;
+use crate::commit::failed;
+use crate::directory::{Directory, OpenError};
+use crate::journal::{self, Segment};
+use crate::keys;
+use crate::layers::Layer;
+use crate::priority;
+use crate::queue::Answer;
+use crate::rows;
+use crate::settings::Settings;
+use crate::stop::Stop;
+use crate::tables::{Tables, place};
+
+/// A layer that takes no more, with all that goes once it is in the tables.
+pub(crate) struct Closed {
+    pub(crate) layer: Arc<Layer>,
+    pub(crate) segment: Segment,
+    pub(crate) files: Vec<Arc<File>>,
+}
+
+/// Something for the applying thread, which does things in their order.
+pub(crate) enum Task {
+    Apply(Box<Closed>),
+    /// To be told when everything before it is applied.
+    Tell(Answer<(), StoreError>),
+}
+
+/// The committer's end: layers go out, segments to go on with come back.
+pub(crate) struct Applying {
+    tasks: SyncSender<Task>,
+    segments: Receiver<Segment>,
+}
+
+/// Tasks that wait; the committer waits beyond.
+const TASKS_MAX: usize = 64;
+
+/// What the thread works with.
+pub(crate) struct Applier {
+    pub(crate) tables: Tables,
+    pub(crate) folder: PathBuf,
+    pub(crate) next_segment: u64,
+    /// Rows committed to the tables since fjall's last journal began.
+    pub(crate) journal_rows: Arc<AtomicU64>,
+    pub(crate) stop: Arc<Stop>,
+}
+
+impl Applying {
+    /// The two ends, of which one goes to the thread; with a segment to begin with and a spare one.
+    pub(crate) fn new(
+        folder: &Path,
+        first: u64,
+    ) -> io::Result<(Segment, Applying, impl FnOnce(Applier) + Send + use<>)> {
+        let (tasks, waiting) = sync_channel(TASKS_MAX);
+        let (free, segments) = sync_channel(2);
+        let active = Segment::create(folder, first)?;
+        let spare = Segment::create(folder, first + 1)?;
+        // There is room for it.
+        let _ = free.send(spare);
+        Ok((
+            active,
+            Applying { tasks, segments },
+            move |applier: Applier| {
+                priority::lower();
+                applier.run(&waiting, &free);
+            },
+        ))
+    }
+
+    /// A segment to go on with, if one is ready.
+    pub(crate) fn free_segment(&self) -> Option<Segment> {
+        self.segments.try_recv().ok()
+    }
+
+    /// The same, waiting for one. `None` if the thread has ended: the store has stopped.
+    pub(crate) fn wait_for_segment(&self) -> Option<Segment> {
+        self.segments.recv().ok()
+    }
+
+    /// Hands a task over. If the thread has ended it is dropped, which answers it.
+    pub(crate) fn hand_over(&self, task: Task) {
+        let _ = self.tasks.send(task);
+    }
+}
+
+impl Applier {
+    fn run(mut self, waiting: &Receiver<Task>, free: &SyncSender<Segment>) {
+        while let Ok(task) = waiting.recv() {
+            match task {
+                Task::Tell(answer) => {
+                    // Who asked may have gone away.
+                    let _ = answer.send(Ok(()));
+                }
+                Task::Apply(closed) => match self.apply(*closed) {
+                    Ok(segment) => {
+                        // There is room for it, and if the committer is gone it is needed no more.
+                        let _ = free.send(segment);
+                    }
+                    Err(error) => return self.stop.fatal(&error.to_string()),
+                },
+            }
+        }
+    }
+
+    fn apply(&mut self, closed: Closed) -> Result<Segment, StoreError> {
+        for file in &closed.files {
+            file.sync_data().map_err(|error| failed(&error))?;
+        }
+        let rows = to_tables(&self.tables, &closed.layer, closed.segment.id)?;
+        self.journal_rows.fetch_add(rows, Ordering::Relaxed);
+        self.tables.layers.remove(&closed.layer);
+        let id = self.next_segment;
+        self.next_segment += 1;
+        closed
+            .segment
+            .recycle(&self.folder, id)
+            .map_err(|error| failed(&error))
+    }
+}
+
+/// Commits the rows of a layer to the tables, with the number of the last segment that is in it.
+fn to_tables(tables: &Tables, layer: &Layer, segment: u64) -> Result<u64, StoreError> {
+    let all = tables.all();
+    let mut batch = tables.database.batch();
+    layer.for_each(|table, key, value| {
+        if let Some((_, table)) = all.get(usize::from(table)) {
+            match value {
+                Some(value) => batch.insert(table.stored(), key.clone(), value.clone()),
+                None => batch.remove(table.stored(), key.clone()),
+            }
+        }
+    });
+    batch.insert(
+        tables.upkeep.stored(),
+        keys::LAST_SEGMENT,
+        rows::encode_number(segment),
+    );
+    let rows = batch.len() as u64;
+    batch
+        .durability(Some(PersistMode::SyncData))
+        .commit()
+        .map_err(|error| failed(&error))?;
+    Ok(rows)
+}
+
+/// The tables and body files of a directory with everything that was committed to it, and the id of the
+/// next segment.
+pub(crate) struct Opened {
+    pub(crate) tables: Tables,
+    pub(crate) files: Arc<BodyFiles>,
+    pub(crate) next_segment: u64,
+}
+
+/// Opens the tables of a directory and brings them level with its journal, which is empty afterwards.
+pub(crate) fn open(directory: &Directory, settings: &Settings) -> Result<Opened, OpenError> {
+    let broken = |what: String| OpenError::Damaged {
+        path: directory.path.clone(),
+        what,
+    };
+    // Its threads are started here.
+    let tables = priority::with_lower(|| Tables::open(&directory.rows(), settings))
+        .map_err(|_| broken("the tables could not be opened".to_owned()))?
+        .map_err(|error| broken(error.to_string()))?;
+    let files = Arc::new(BodyFiles::new(directory.bodies()));
+    let next_segment = replay(&tables, &files, &directory.journal())
+        .map_err(|error| broken(format!("its journal cannot be replayed: {error}")))?;
+    Ok(Opened {
+        tables,
+        files,
+        next_segment,
+    })
+}
+
+fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> {
+    let other = |error: StoreError| io::Error::other(error.to_string());
+    let last = tables.upkeep.get(&keys::LAST_SEGMENT).map_err(other)?;
+    let applied = last.map_or(Ok(0), |bytes| rows::decode_number(&bytes));
+    let applied = applied.map_err(io::Error::other)?;
+    let segments = journal::segments(folder)?;
+    let (layer, mut unsynced) = (Layer::default(), std::collections::HashMap::new());
+    let (mut records, mut newest) = (0, applied);
+    for &id in segments.iter().filter(|id| **id > applied) {
+        newest = id;
+        records += journal::replay(folder, id, |record| {
+            for body in &record.bodies {
+                if let Some(file) = files.write_again(body)? {
+                    unsynced.insert(body.file, file);
+                }
+            }
+            layer.take(record.changes.into_iter(), place);
+            Ok(())
+        })?;
+    }
+    for file in unsynced.into_values() {
+        file.sync_data()?;
+    }
+    if records > 0 {
+        tracing::info!(records, "commits were replayed from the journal");
+        to_tables(tables, &layer, newest).map_err(other)?;
+    }
+    for id in segments {
+        journal::delete(folder, id)?;
+    }
+    Ok(newest + 1)
+}

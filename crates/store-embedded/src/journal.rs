@@ -1,0 +1,376 @@
+//! The journal: what is committed is written and synced here, in one go, before it is anywhere else.
+//!
+//! ```text
+//! segment   magic (8), id (u64), zeros up to 32; then records; then zeros
+//! record    length of the payload (u32), checksum (u64), payload
+//! payload   number of bodies (u32), each: file (u32), offset (u64), length (u32), bytes;
+//!           then changes up to the end, each: table (u8), length of the key (u16), of the value (u32;
+//!           all ones: the row is deleted), key, value
+//! ```
+//!
+//! Numbers are little endian. The checksum is XXH3 (64 bits) of the payload, seeded with the segment's
+//! id, so that nothing of a segment's earlier life passes for a record. Replaying a record again changes
+//! nothing: rows and bodies are what they are, not what is added to them.
+//!
+//! Segments live for a second or so, until what they hold is in the tables and body files and synced
+//! ([`crate::apply`]); then they are overwritten with zeros and used again. They are filled with zeros
+//! beforehand so that a commit mostly syncs its own bytes and no growth of a file.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::at;
+use crate::bodies::{BodyWrite, sync_folder, write_zeros};
+use crate::layers::Change;
+use crate::tables;
+
+const MAGIC: &[u8; 8] = b"TIDJRNL1";
+const HEADER: u64 = 32;
+/// What a new segment is filled up to beforehand. It grows with what is written in a second.
+const NEW_BYTES: u64 = 256 * 1024;
+/// What it may keep of that.
+const KEPT_BYTES: u64 = 16 * 1024 * 1024;
+/// Length and checksum.
+const RECORD_HEADER: usize = 12;
+const DELETED: u32 = u32::MAX;
+/// A buffer that grew beyond this is given back.
+const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+
+/// A segment that is being written.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u64,
+    path: PathBuf,
+    file: File,
+    /// Where the next record begins.
+    end: u64,
+    /// As far as the file is filled, with records or zeros.
+    filled: u64,
+    buffer: Vec<u8>,
+}
+
+fn path_of(folder: &Path, id: u64) -> PathBuf {
+    folder.join(format!("{id:016}.journal"))
+}
+
+impl Segment {
+    /// Makes a new one.
+    pub(crate) fn create(folder: &Path, id: u64) -> io::Result<Segment> {
+        let path = path_of(folder, id);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        let mut segment = Segment {
+            id,
+            path,
+            file,
+            end: HEADER,
+            filled: HEADER,
+            buffer: Vec::new(),
+        };
+        segment.begin(folder)?;
+        Ok(segment)
+    }
+
+    /// Makes a new one of this, whose records are needed no longer: nothing of them remains.
+    pub(crate) fn recycle(mut self, folder: &Path, id: u64) -> io::Result<Segment> {
+        self.filled = self.filled.min(KEPT_BYTES);
+        self.file.set_len(self.filled)?;
+        let used = self.end.min(self.filled);
+        write_zeros(&self.file, HEADER, used - HEADER)?;
+        let path = path_of(folder, id);
+        std::fs::rename(&self.path, &path)?;
+        (self.path, self.id, self.end) = (path, id, HEADER);
+        self.begin(folder)?;
+        Ok(self)
+    }
+
+    fn begin(&mut self, folder: &Path) -> io::Result<()> {
+        let mut header = [0; HEADER as usize];
+        header[..8].copy_from_slice(MAGIC);
+        header[8..16].copy_from_slice(&self.id.to_le_bytes());
+        at::write_all(&self.file, &header, 0)?;
+        self.fill(NEW_BYTES)?;
+        self.file.sync_all()?;
+        sync_folder(folder)
+    }
+
+    /// Fills the file with zeros up to a place.
+    fn fill(&mut self, up_to: u64) -> io::Result<()> {
+        if up_to > self.filled {
+            write_zeros(&self.file, self.filled, up_to - self.filled)?;
+            self.filled = up_to;
+        }
+        Ok(())
+    }
+
+    /// Writes a commit and syncs it.
+    pub(crate) fn write(&mut self, bodies: &[BodyWrite], changes: &[Change]) -> io::Result<()> {
+        let buffer = &mut self.buffer;
+        buffer.clear();
+        buffer.extend_from_slice(&[0; RECORD_HEADER]);
+        buffer.extend_from_slice(&(bodies.len() as u32).to_le_bytes());
+        for body in bodies {
+            buffer.extend_from_slice(&body.file.to_le_bytes());
+            buffer.extend_from_slice(&body.offset.to_le_bytes());
+            buffer.extend_from_slice(&length_of(&body.bytes)?.to_le_bytes());
+            buffer.extend_from_slice(&body.bytes);
+        }
+        for change in changes {
+            buffer.push(change.table);
+            let key = u16::try_from(change.key.len()).map_err(|_| too_long())?;
+            buffer.extend_from_slice(&key.to_le_bytes());
+            let value = match &change.value {
+                Some(value) => length_of(value)?,
+                None => DELETED,
+            };
+            buffer.extend_from_slice(&value.to_le_bytes());
+            buffer.extend_from_slice(&change.key);
+            buffer.extend_from_slice(change.value.as_deref().unwrap_or_default());
+        }
+        let payload = &buffer[RECORD_HEADER..];
+        let length = length_of(payload)?.to_le_bytes();
+        let checksum = xxh3_64_with_seed(payload, self.id).to_le_bytes();
+        buffer[..4].copy_from_slice(&length);
+        buffer[4..RECORD_HEADER].copy_from_slice(&checksum);
+        at::write_all(&self.file, buffer, self.end)?;
+        self.end += buffer.len() as u64;
+        if buffer.capacity() > BUFFER_KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+        if self.end > self.filled {
+            self.filled = self.end;
+            self.fill(self.end + NEW_BYTES)?;
+        }
+        self.file.sync_data()?;
+        Ok(())
+    }
+
+    /// Bytes of its records.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.end - HEADER
+    }
+}
+
+fn length_of(bytes: &[u8]) -> io::Result<u32> {
+    match u32::try_from(bytes.len()) {
+        Ok(length) if length != DELETED => Ok(length),
+        _ => Err(too_long()),
+    }
+}
+
+fn too_long() -> io::Error {
+    io::Error::other("a commit of more than 4 GiB, or a key of more than 64 KiB")
+}
+
+/// A commit as it is read back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) bodies: Vec<BodyWrite>,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// The ids of the segments in the folder, ascending.
+pub(crate) fn segments(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let id = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".journal"))
+            .and_then(|id| id.parse::<u64>().ok());
+        ids.extend(id);
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Deletes a segment.
+pub(crate) fn delete(folder: &Path, id: u64) -> io::Result<()> {
+    std::fs::remove_file(path_of(folder, id))
+}
+
+/// Calls `each` with the records of a segment in their order, up to the first that was not written whole:
+/// it was never acknowledged, and nothing was written after it. Answers how many there were.
+pub(crate) fn replay(
+    folder: &Path,
+    id: u64,
+    mut each: impl FnMut(Record) -> io::Result<()>,
+) -> io::Result<u64> {
+    let bytes = std::fs::read(path_of(folder, id))?;
+    // A crash came while it was made.
+    let is_begun = bytes.get(..8) == Some(MAGIC) && bytes.get(8..16) == Some(&id.to_le_bytes());
+    let mut rest = bytes.get(HEADER as usize..).unwrap_or_default();
+    let mut count = 0;
+    while is_begun && let Some((payload, next)) = whole_record(rest, id) {
+        let record = parse(payload).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "record {} of journal segment {id} cannot be understood",
+                    count + 1
+                ),
+            )
+        })?;
+        each(record)?;
+        count += 1;
+        rest = next;
+    }
+    Ok(count)
+}
+
+/// The payload of the record at the beginning and what follows it, if there is one and it is whole.
+fn whole_record(bytes: &[u8], id: u64) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (checksum, rest) = rest.split_first_chunk()?;
+    let length = u32::from_le_bytes(*length);
+    let (payload, rest) = rest.split_at_checked(length as usize)?;
+    (length > 0 && u64::from_le_bytes(*checksum) == xxh3_64_with_seed(payload, id))
+        .then_some((payload, rest))
+}
+
+fn parse(payload: &[u8]) -> Option<Record> {
+    let (count, mut rest) = payload.split_first_chunk()?;
+    let mut bodies = Vec::new();
+    for _ in 0..u32::from_le_bytes(*count) {
+        let (file, after) = rest.split_first_chunk()?;
+        let (offset, after) = after.split_first_chunk()?;
+        let (length, after) = after.split_first_chunk()?;
+        let (body, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        bodies.push(BodyWrite {
+            file: u32::from_le_bytes(*file),
+            offset: u64::from_le_bytes(*offset),
+            bytes: body.to_vec(),
+        });
+        rest = after;
+    }
+    let mut changes = Vec::new();
+    while let Some((&table, after)) = rest.split_first() {
+        let (key_length, after) = after.split_first_chunk()?;
+        let (value_length, after) = after.split_first_chunk()?;
+        let (key, after) = after.split_at_checked(u16::from_le_bytes(*key_length).into())?;
+        let (value, after) = match u32::from_le_bytes(*value_length) {
+            DELETED => (None, after),
+            length => {
+                let (value, after) = after.split_at_checked(length as usize)?;
+                (Some(value), after)
+            }
+        };
+        changes.push(Change {
+            table: Some(table).filter(|table| tables::is_table(*table))?,
+            key: key.into(),
+            value: value.map(Into::into),
+        });
+        rest = after;
+    }
+    Some(Record { bodies, changes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u8) -> Record {
+        Record {
+            bodies: vec![BodyWrite {
+                file: 3,
+                offset: u64::from(number) * 10,
+                bytes: vec![number; 10],
+            }],
+            changes: vec![
+                Change {
+                    table: 1,
+                    key: vec![number; 25].into(),
+                    value: Some(vec![number; 100].into()),
+                },
+                Change {
+                    table: 2,
+                    key: vec![number].into(),
+                    value: None,
+                },
+                Change {
+                    table: 11,
+                    key: vec![number, 0].into(),
+                    value: Some(vec![].into()),
+                },
+            ],
+        }
+    }
+
+    fn write(segment: &mut Segment, record: &Record) {
+        segment.write(&record.bodies, &record.changes).unwrap();
+    }
+
+    fn read(folder: &Path, id: u64) -> Vec<Record> {
+        let mut records = Vec::new();
+        let count = replay(folder, id, |record| {
+            records.push(record);
+            Ok(())
+        });
+        assert_eq!(count.unwrap(), records.len() as u64);
+        records
+    }
+
+    #[test]
+    fn records_come_back_up_to_the_first_that_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut segment = Segment::create(folder.path(), 7).unwrap();
+        assert_eq!(read(folder.path(), 7), []);
+        let all = [record(1), record(2), record(3)];
+        let mut ends = Vec::new();
+        for record in &all {
+            write(&mut segment, record);
+            ends.push(segment.end);
+        }
+        assert_eq!(read(folder.path(), 7), all);
+        assert_eq!(segments(folder.path()).unwrap(), [7]);
+
+        // Any one byte of the second that did not arrive takes it and what is behind it away.
+        for place in (ends[0]..ends[1]).step_by(7) {
+            let mut byte = [0];
+            at::read_exact(&segment.file, &mut byte, place).unwrap();
+            at::write_all(&segment.file, &[byte[0] ^ 0x55], place).unwrap();
+            assert_eq!(read(folder.path(), 7), all[..1], "{place}");
+            at::write_all(&segment.file, &byte, place).unwrap();
+        }
+        segment.file.set_len(ends[2] - 1).unwrap();
+        assert_eq!(read(folder.path(), 7), all[..2]);
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_life_remains() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut segment = Segment::create(folder.path(), 1).unwrap();
+        let large = Record {
+            bodies: vec![BodyWrite {
+                file: 1,
+                offset: 0,
+                bytes: vec![0xab; KEPT_BYTES as usize],
+            }],
+            changes: Vec::new(),
+        };
+        write(&mut segment, &record(1));
+        write(&mut segment, &large);
+        let mut segment = segment.recycle(folder.path(), 5).unwrap();
+        assert_eq!(segments(folder.path()).unwrap(), [5]);
+        let bytes = std::fs::read(path_of(folder.path(), 5)).unwrap();
+        assert_eq!(bytes.len() as u64, KEPT_BYTES);
+        assert!(bytes[HEADER as usize..].iter().all(|byte| *byte == 0));
+        write(&mut segment, &record(9));
+        assert_eq!(read(folder.path(), 5), [record(9)]);
+    }
+
+    #[test]
+    fn one_that_was_not_finished_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(path_of(folder.path(), 2), b"TIDJ").unwrap();
+        assert_eq!(read(folder.path(), 2), []);
+        std::fs::write(path_of(folder.path(), 3), [0; 4096]).unwrap();
+        assert_eq!(read(folder.path(), 3), []);
+    }
+}

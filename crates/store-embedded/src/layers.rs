@@ -1,0 +1,149 @@
+//! Rows that are durable in the journal and not yet in the tables.
+//!
+//! The newest layer grows with each commit. Every second or so it is closed and applied to the tables in
+//! one batch, where a row that was written a hundred times in that second is written once. Reads look
+//! into the layers first and into the tables second: a row that moves down in between is seen in one
+//! place or the other.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fjall::{UserKey, UserValue};
+
+/// Rows of one part of a table. `None`: the row is deleted.
+pub(crate) type Part = BTreeMap<UserKey, Option<UserValue>>;
+
+/// A change of one row, as it is written to the journal and taken into a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The number of the table.
+    pub(crate) table: u8,
+    pub(crate) key: UserKey,
+    /// `None` deletes the row.
+    pub(crate) value: Option<UserValue>,
+}
+
+/// Where a row lies in a layer: small maps are quick, and no read goes across logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) table: u8,
+    /// What its key begins with, if keys of this table begin with their log; zeros otherwise.
+    pub(crate) log: [u8; 17],
+}
+
+/// The changes of some commits.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    parts: RwLock<HashMap<Place, Part>>,
+}
+
+impl Layer {
+    /// Takes changes in, all at one moment; answers how many rows are new in it.
+    pub(crate) fn take(
+        &self,
+        changes: impl Iterator<Item = Change>,
+        place: impl Fn(u8, &[u8]) -> Place,
+    ) -> usize {
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = 0;
+        for Change { table, key, value } in changes {
+            let part = parts.entry(place(table, &key)).or_default();
+            new += usize::from(part.insert(key, value).is_none());
+        }
+        new
+    }
+
+    /// Calls `each` with every row.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(u8, &UserKey, Option<&UserValue>)) {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        for (place, part) in parts.iter() {
+            for (key, value) in part {
+                each(place.table, key, value.as_ref());
+            }
+        }
+    }
+
+    fn get(&self, place: Place, key: &[u8]) -> Option<Option<UserValue>> {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.get(&place)?.get(key).cloned()
+    }
+
+    fn range(&self, place: Place, range: (Bound<&[u8]>, Bound<&[u8]>), into: &mut Part) {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = parts.get(&place) {
+            let rows = part.range::<[u8], _>(range);
+            into.extend(rows.map(|(key, value)| (key.clone(), value.clone())));
+        }
+    }
+}
+
+/// The layers at one moment, the newest last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stack(Vec<Arc<Layer>>);
+
+impl Stack {
+    /// The row as the layers have it; `None` if none of them says anything about it.
+    pub(crate) fn get(&self, place: Place, key: &[u8]) -> Option<Option<UserValue>> {
+        self.0.iter().rev().find_map(|layer| layer.get(place, key))
+    }
+
+    /// What the layers say of the rows in a range.
+    pub(crate) fn range(&self, place: Place, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Part {
+        let mut rows = Part::new();
+        if !is_empty(range) {
+            for layer in &self.0 {
+                layer.range(place, range, &mut rows);
+            }
+        }
+        rows
+    }
+}
+
+/// A range that ends before it begins has no rows.
+fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+    match range {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
+        _ => false,
+    }
+}
+
+/// The layers of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    stack: RwLock<Stack>,
+}
+
+impl Layers {
+    /// The layers now. To be taken before anything is read from the tables.
+    pub(crate) fn stack(&self) -> Stack {
+        self.stack
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The row as the layers have it now.
+    pub(crate) fn get(&self, place: Place, key: &[u8]) -> Option<Option<UserValue>> {
+        let stack = self.stack.read().unwrap_or_else(PoisonError::into_inner);
+        stack.get(place, key)
+    }
+
+    /// Puts a new layer on top.
+    pub(crate) fn push(&self) -> Arc<Layer> {
+        let layer = Arc::<Layer>::default();
+        let mut stack = self.stack.write().unwrap_or_else(PoisonError::into_inner);
+        stack.0.push(Arc::clone(&layer));
+        layer
+    }
+
+    /// Takes a layer away whose rows are in the tables.
+    pub(crate) fn remove(&self, layer: &Arc<Layer>) {
+        let mut stack = self.stack.write().unwrap_or_else(PoisonError::into_inner);
+        stack.0.retain(|other| !Arc::ptr_eq(other, layer));
+    }
+}
