@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::{ConversationId, DeviceId, UserId, digest};
@@ -17,6 +18,8 @@ use tidings_protocol::{Code, Encoding};
 use crate::session::{Caller, Drained, Event, QueueLimits, Session};
 
 const SHARDS: usize = 64;
+/// How long an event may wait for others to be written with.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// All live sessions of this process.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Hub {
     next_session: AtomicU64,
     queue_limits: QueueLimits,
     sessions_per_device_max: usize,
+    /// Sessions in which something waits for more to be written with; not empty while a task will see to it.
+    lingering: Mutex<Vec<Arc<Session>>>,
 }
 
 /// The live sessions of one user and the digest of its inbox.
@@ -50,6 +55,7 @@ impl Hub {
             next_session: AtomicU64::new(1),
             queue_limits,
             sessions_per_device_max,
+            lingering: Mutex::default(),
         }
     }
 
@@ -91,6 +97,51 @@ impl Hub {
     #[must_use]
     pub fn user(&self, user: UserId) -> Option<Arc<UserHub>> {
         self.shard(user).get(&user).cloned()
+    }
+
+    /// Tells a user's sessions what one of its devices did, and sets the conversation's part of the digest in
+    /// the same moment. To that device itself it goes with what comes next, or a moment later: it knows.
+    pub fn push_own(
+        self: &Arc<Self>,
+        caller: Caller,
+        event: &Event,
+        conversation: ConversationId,
+        part: u64,
+    ) {
+        let Some(hub) = self.user(caller.user) else {
+            return;
+        };
+        let mut inner = hub.lock();
+        inner.set_part(conversation, part);
+        for session in &inner.sessions {
+            if session.caller.device != caller.device {
+                session.push_event(event);
+            } else if session.push_lingering(event) {
+                self.linger(session.clone());
+            }
+        }
+    }
+
+    /// Has what waits in a session written before long.
+    fn linger(self: &Arc<Self>, session: Arc<Session>) {
+        let mut lingering = self.lingering();
+        lingering.push(session);
+        if lingering.len() == 1 {
+            let hub = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                let lingering = std::mem::take(&mut *hub.lingering());
+                lingering
+                    .iter()
+                    .for_each(|session| session.linger_no_more());
+            });
+        }
+    }
+
+    fn lingering(&self) -> MutexGuard<'_, Vec<Arc<Session>>> {
+        self.lingering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes all sessions of a device.
@@ -186,6 +237,7 @@ impl UserHub {
         bytes_max: usize,
     ) -> (Drained, Option<u64>) {
         let inner = self.lock();
+        session.linger_no_more();
         let drained = session.drain(buffer, bytes_max);
         let digest = session.is_drained().then_some(inner.digest);
         (drained, digest)

@@ -101,6 +101,8 @@ struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
     closed: Option<Code>,
+    /// Whether all that waits may wait for more.
+    lingers: bool,
 }
 
 /// What a transport finds in the queue.
@@ -147,6 +149,7 @@ impl Session {
         if queue.closed.is_none() {
             queue.bytes += bytes.len();
             queue.frames.push_front(bytes);
+            queue.lingers = false;
         }
         drop(queue);
         self.wake.notify_one();
@@ -156,20 +159,34 @@ impl Session {
     /// marks.
     pub fn push_bytes(&self, bytes: Bytes) {
         let mut queue = self.lock();
-        if queue.closed.is_some() {
+        if !queue.push(bytes, self.limits) {
             return;
         }
-        let too_much = queue.frames.len() >= self.limits.frames_max
-            || queue.bytes + bytes.len() > self.limits.bytes_max;
-        // One frame alone is no sign of slowness, however large it is.
-        if too_much && !queue.frames.is_empty() {
-            queue.close(Code::SlowConsumer);
-        } else {
-            queue.bytes += bytes.len();
-            queue.frames.push_back(bytes);
-        }
+        queue.lingers = false;
         drop(queue);
         self.wake.notify_one();
+    }
+
+    /// Queues an event that can wait a moment for others to be written with. Answers whether it is the first
+    /// that waits so: then [`Session::linger_no_more`] is to be called before long.
+    #[must_use]
+    pub fn push_lingering(&self, event: &Event) -> bool {
+        let bytes = event.bytes(self.encoding);
+        let mut queue = self.lock();
+        let is_first = queue.frames.is_empty();
+        let is_queued = queue.push(bytes, self.limits);
+        queue.lingers |= is_first && is_queued;
+        is_first && is_queued
+    }
+
+    /// What waits for more is written now.
+    pub fn linger_no_more(&self) {
+        let mut queue = self.lock();
+        let lingered = std::mem::take(&mut queue.lingers);
+        drop(queue);
+        if lingered {
+            self.wake.notify_one();
+        }
     }
 
     /// Ends the session: what waits is dropped, except for a reason that lets the client go on at once.
@@ -194,6 +211,9 @@ impl Session {
     /// Moves what waits to the end of `buffer`, up to about `bytes_max`.
     pub fn drain(&self, buffer: &mut Vec<Bytes>, bytes_max: usize) -> Drained {
         let mut queue = self.lock();
+        if queue.lingers && queue.closed.is_none() {
+            return Drained::Empty;
+        }
         let mut taken = 0;
         while taken < bytes_max
             && let Some(frame) = queue.frames.pop_front()
@@ -235,6 +255,23 @@ impl Session {
 }
 
 impl Queue {
+    /// Whether it wants a reader: it took the bytes, or is closed for being full.
+    fn push(&mut self, bytes: Bytes, limits: QueueLimits) -> bool {
+        if self.closed.is_some() {
+            return false;
+        }
+        let too_much =
+            self.frames.len() >= limits.frames_max || self.bytes + bytes.len() > limits.bytes_max;
+        // One frame alone is no sign of slowness, however large it is.
+        if too_much && !self.frames.is_empty() {
+            self.close(Code::SlowConsumer);
+        } else {
+            self.bytes += bytes.len();
+            self.frames.push_back(bytes);
+        }
+        true
+    }
+
     fn close(&mut self, reason: Code) {
         self.frames = VecDeque::new();
         self.bytes = 0;

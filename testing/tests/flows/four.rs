@@ -60,7 +60,12 @@ pub(crate) async fn recipient_offline(way: Way) {
     assert_eq!(shown, 0);
 
     ben.set_online(true);
+    // The last may come first, as a live event: the pages follow.
     ben.hears(talk, "waiting 119").await;
+    ben.wait("all of them", |memory| {
+        memory.said(talk).len() > texts.len()
+    })
+    .await;
     assert_eq!(ben.memory().said(talk)[1..], texts, "all, in order");
     ada.sees_delivered(talk, ben.user, last).await;
     ben.read(talk, last);

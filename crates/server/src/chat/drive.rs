@@ -1,9 +1,10 @@
-//! The loop that decides and commits what waits in a conversation.
+//! Deciding and committing a batch of what waits in a conversation.
 //!
-//! In: commands from `queue`. Each round takes a batch, looks up what the commands name (`lookup`),
-//! decides them one after the other against the state as the ones before leave it, and appends all
-//! that were accepted in one step. Next: `publish`. One round at a time, so an append never races
-//! with another of this process; where other nodes append too, a conflict means: load and decide again.
+//! In: a batch from a `lane`, which also runs most of this itself, for many conversations together. Each
+//! round looks up what the commands name (`lookup`), decides them one after the other against the state
+//! as the ones before leave it, and appends all that were accepted in one step. Next: `publish`. One
+//! round of a conversation at a time, so an append never races with another of this process; where
+//! other nodes append too, a conflict means: load and decide again.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -19,7 +20,7 @@ use tidings_core::{ClientId, Time, UserId};
 use tidings_protocol::convert::retention_from_wire;
 use tidings_protocol::send::Sent;
 use tidings_protocol::{Code, Problem};
-use tidings_store::{Append, AppendError};
+use tidings_store::{Append, AppendError, StoreError};
 
 use super::loaded::{Loaded, subjects};
 use super::lookup::Overlay;
@@ -48,27 +49,40 @@ pub(super) struct Decided {
 }
 
 impl Chat {
-    /// Works until nothing waits. One task per conversation at a time.
-    pub(super) async fn drive(self: Arc<Self>, conversation: Arc<Conversation>) {
-        loop {
-            let batch = {
-                let mut queue = conversation
-                    .queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let batch = queue.take_batch(
-                    self.settings.batch_commands_max,
-                    self.settings.batch_bytes_max,
-                );
-                if batch.is_empty() {
-                    queue.working = false;
-                    break;
-                }
-                batch
-            };
+    /// Works on a batch, in its own time, and then until nothing waits. `is_stale`: somebody else has
+    /// appended since the state was read.
+    pub(super) async fn drive(
+        self: Arc<Self>,
+        conversation: Arc<Conversation>,
+        batch: Vec<Queued>,
+        is_stale: bool,
+    ) {
+        let reloaded = match is_stale {
+            true => self.reload(&conversation).await,
+            false => Ok(()),
+        };
+        match reloaded {
+            Ok(()) => self.work(&conversation, batch).await,
+            Err(problem) => self.refuse_all(&conversation, batch, &problem),
+        }
+        while let Some(batch) = self.next_batch(&conversation) {
             self.work(&conversation, batch).await;
         }
         self.forget_if_empty(conversation);
+    }
+
+    /// What is to be worked on next; `None` if nothing waits, and then nobody is at work any more.
+    pub(super) fn next_batch(&self, conversation: &Conversation) -> Option<Vec<Queued>> {
+        let mut queue = conversation
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let batch = queue.take_batch(
+            self.settings.batch_commands_max,
+            self.settings.batch_bytes_max,
+        );
+        queue.working = !batch.is_empty();
+        queue.working.then_some(batch)
     }
 
     /// Decides and commits one batch and answers every command in it.
@@ -81,11 +95,7 @@ impl Chat {
             if decided.entries.is_empty() {
                 return self.answer_decided(conversation, batch, &decided);
             }
-            let prepared = async {
-                self.note_retention(conversation, &decided).await?;
-                self.before_append(conversation, &decided).await
-            };
-            if let Err(problem) = prepared.await {
+            if let Err(problem) = self.prepare(conversation, &decided).await {
                 return self.refuse_all(conversation, batch, &problem);
             }
             let started = Instant::now();
@@ -96,10 +106,7 @@ impl Chat {
             {
                 Ok(()) => {
                     self.metrics.commit_took(started.elapsed());
-                    if self.after_append(conversation, &decided).await.is_err() {
-                        tracing::warn!(conversation = %conversation.id, "inboxes go on reading the log");
-                    }
-                    return self.committed(conversation, batch, decided);
+                    return self.appended(conversation, batch, decided).await;
                 }
                 Err(AppendError::Conflict { head }) => {
                     tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
@@ -108,10 +115,7 @@ impl Chat {
                     }
                 }
                 Err(AppendError::Store(error)) => {
-                    // Whether it happened is not known: what is in memory may be behind.
-                    let problem = problem_of_store(error);
-                    let _ = self.reload(conversation).await;
-                    return self.refuse_all(conversation, batch, &problem);
+                    return self.give_up(conversation, batch, error).await;
                 }
             }
         }
@@ -119,7 +123,42 @@ impl Chat {
         self.refuse_all(conversation, batch, &problem);
     }
 
-    async fn decide_batch(
+    /// What must be there before the append.
+    pub(super) async fn prepare(
+        &self,
+        conversation: &Arc<Conversation>,
+        decided: &Decided,
+    ) -> Result<(), Problem> {
+        self.note_retention(conversation, decided).await?;
+        self.before_append(conversation, decided).await
+    }
+
+    /// The append is durable.
+    pub(super) async fn appended(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        batch: Vec<Queued>,
+        decided: Decided,
+    ) {
+        if self.after_append(conversation, &decided).await.is_err() {
+            tracing::warn!(conversation = %conversation.id, "inboxes go on reading the log");
+        }
+        self.committed(conversation, batch, decided);
+    }
+
+    /// The store failed. Whether the append happened is not known: what is in memory may be behind.
+    pub(super) async fn give_up(
+        &self,
+        conversation: &Arc<Conversation>,
+        batch: Vec<Queued>,
+        error: StoreError,
+    ) {
+        let problem = problem_of_store(error);
+        let _ = self.reload(conversation).await;
+        self.refuse_all(conversation, batch, &problem);
+    }
+
+    pub(super) async fn decide_batch(
         &self,
         conversation: &Arc<Conversation>,
         batch: &[Queued],
@@ -288,7 +327,7 @@ impl Chat {
         }
     }
 
-    fn append_of(&self, conversation: &Conversation, decided: &Decided) -> Append {
+    pub(super) fn append_of(&self, conversation: &Conversation, decided: &Decided) -> Append {
         let first = decided.entries.first().map_or(0, Entry::seq);
         let state = conversation.try_loaded().and_then(|loaded| {
             let due = decided.state.seq.saturating_sub(loaded.written)
@@ -374,7 +413,12 @@ impl Chat {
         self.after_commit(conversation, &decided.entries, retention_before);
     }
 
-    fn answer_decided(&self, conversation: &Conversation, batch: Vec<Queued>, decided: &Decided) {
+    pub(super) fn answer_decided(
+        &self,
+        conversation: &Conversation,
+        batch: Vec<Queued>,
+        decided: &Decided,
+    ) {
         let mut answers: Vec<Option<Result<Sent, Problem>>> = batch.iter().map(|_| None).collect();
         for accepted in &decided.accepted {
             if let (Some(slot), Some(queued)) =
@@ -404,7 +448,12 @@ impl Chat {
         }
     }
 
-    fn refuse_all(&self, conversation: &Conversation, batch: Vec<Queued>, problem: &Problem) {
+    pub(super) fn refuse_all(
+        &self,
+        conversation: &Conversation,
+        batch: Vec<Queued>,
+        problem: &Problem,
+    ) {
         for queued in batch {
             self.settle(conversation, &queued, Err(problem));
             self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));

@@ -37,7 +37,7 @@ impl Chat {
     pub async fn mark(
         self: &Arc<Self>,
         caller: Caller,
-        marks: Vec<MarkUpdate>,
+        marks: &[MarkUpdate],
     ) -> Result<(), Problem> {
         let mut first_problem = Ok(());
         for update in marks {
@@ -50,7 +50,7 @@ impl Chat {
     pub(super) async fn mark_one(
         self: &Arc<Self>,
         caller: Caller,
-        update: MarkUpdate,
+        update: &MarkUpdate,
     ) -> Result<(), Problem> {
         let conversation = self.open_for(caller.user, update.conversation).await?;
         // Who has read something has received it.
@@ -139,7 +139,7 @@ impl Chat {
                 .member_in(caller.user)
                 .ok_or_else(|| Problem::new(Code::NotFound))?;
             let rise = loaded.rise(conversation, caller, delivered, read, now);
-            self.tell_rise(conversation, &mut loaded, caller.user, &rise, now);
+            self.tell_rise(conversation, &mut loaded, caller, &rise, now);
             (
                 rise.raised,
                 rise.steps,
@@ -169,11 +169,11 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         loaded: &mut Loaded,
-        user: UserId,
+        caller: Caller,
         rise: &Rise,
         now: Time,
     ) {
-        let id = conversation.id;
+        let (id, user) = (conversation.id, caller.user);
         if rise.moved && loaded.tells_at_once() {
             loaded.tell(id, user);
             let marks = loaded.marks_of(user);
@@ -182,9 +182,7 @@ impl Chat {
         } else if rise.moved {
             loaded.untold.insert(user);
         }
-        if let Some(read) = rise.read
-            && let Some(hub) = self.hub.user(user)
-        {
+        if let Some(read) = rise.read {
             let step = MarkStep {
                 read: Some(read.into()),
                 ..step_of(user, &loaded.marks_of(user), now)
@@ -193,7 +191,7 @@ impl Chat {
                 conversation: id,
                 marks: vec![step],
             }));
-            hub.push_with_part(Some(&event), id, loaded.part(id, user));
+            self.hub.push_own(caller, &event, id, loaded.part(id, user));
         }
         if !loaded.untold.is_empty() && !loaded.telling {
             loaded.telling = true;

@@ -1,7 +1,7 @@
 //! Conversations: decide, commit, fan out; and everything that is derived from their logs and marks.
 //!
 //! A command comes in through [`Chat::send`], waits in its conversation's queue (`queue`), is
-//! decided and committed with its neighbours (`drive`) and goes out to the live sessions
+//! decided (`drive`) and committed with those of other conversations (`lane`) and goes out to the live sessions
 //! (`publish`). Reading (`inbox`, `history`) and marks (`marks`) work on the same loaded
 //! conversation (`loaded`). `keep` is what happens by itself: expiry, trimming, summaries.
 
@@ -11,6 +11,7 @@ mod drive;
 mod history;
 mod inbox;
 mod keep;
+mod lane;
 mod loaded;
 mod lookup;
 mod marks;
@@ -42,6 +43,7 @@ use crate::users::Users;
 
 pub use queue::Reply;
 
+use lane::Lane;
 use loaded::Loaded;
 use queue::Queue;
 
@@ -59,6 +61,7 @@ pub struct Chat {
     limits: Limits,
     metrics: Arc<Metrics>,
     shards: Vec<Mutex<HashMap<ConversationId, Arc<Conversation>>>>,
+    lanes: Vec<Lane>,
     /// Which conversation each session has on its screen.
     watching: Mutex<HashMap<u64, Arc<Conversation>>>,
     draining: AtomicBool,
@@ -111,6 +114,7 @@ impl Chat {
             settings,
             metrics,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            lanes: (0..lane_count()).map(|_| Lane::default()).collect(),
             watching: Mutex::default(),
             draining: AtomicBool::new(false),
             outstanding: AtomicUsize::new(0),
@@ -130,7 +134,7 @@ impl Chat {
         // What the hello repeats may be of another generation or above a head that was rolled back:
         // that is for the client to find out when it reads the heads.
         for update in marks {
-            if let Err(problem) = self.mark_one(session.caller, update).await
+            if let Err(problem) = self.mark_one(session.caller, &update).await
                 && problem.status >= 500
             {
                 return Err(problem);
@@ -434,6 +438,11 @@ impl Chat {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One lane decides while another commits.
+fn lane_count() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16))
 }
 
 /// Whether a user's marks in one log say that the user is in: joined after it last left.

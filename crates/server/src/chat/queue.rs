@@ -1,6 +1,6 @@
 //! The commands that wait in a conversation.
 //!
-//! In: [`Chat::send`] with a frame. Next: `drive` takes them out in the order in which they came.
+//! In: [`Chat::send`] with a frame. Next: a `lane` takes them out in the order in which they came.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -77,6 +77,11 @@ impl Queue {
         batch
     }
 
+    /// Whether commands wait.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether nothing waits and nobody must come again first: then nothing is lost with it.
     pub(super) fn is_idle(&self) -> bool {
         !self.working && self.waiting.is_empty() && !self.refused.values().any(holds)
@@ -146,7 +151,8 @@ impl Chat {
         queue.waiting.push_back(queued);
         if !queue.working {
             queue.working = true;
-            tokio::spawn(self.clone().drive(conversation.clone()));
+            drop(queue);
+            self.ready(conversation);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use tidings_protocol::mark::RaiseMarks;
 use tidings_protocol::presence::{Users, UsersRequest, Watch};
 use tidings_protocol::problem::ErrorFrame;
@@ -35,7 +36,7 @@ pub(super) async fn handle(
         C::Hello(_) => Err(Problem::new(Code::HelloExpected)),
         C::Ping(ask) => ping(app, session, &ask),
         C::Send(ask) => send(app, caller, ask).await,
-        C::Mark(ask) => mark(app, caller, ask).await,
+        C::Mark(ask) => mark(app, caller, &ask).await,
         C::Inbox(ask) => app.chat.inbox(caller, ask).await.map(S::Inbox).map(Some),
         C::Conversation(ask) => {
             let answer = app.chat.conversation(caller, ask).await;
@@ -136,12 +137,28 @@ fn ping(app: &App, session: Option<&Arc<Session>>, ping: &Ping) -> Answer {
     Ok(None)
 }
 
-async fn mark(app: &Arc<App>, caller: Caller, ask: RaiseMarks) -> Answer {
+/// Raises marks if that can be done without waiting for anything, as it mostly can. `None` if it cannot:
+/// then the request is handled like any other, and what was raised already does no harm.
+pub(super) fn mark_at_once(
+    app: &Arc<App>,
+    caller: Caller,
+    ask: &RaiseMarks,
+) -> Option<Option<ServerFrame>> {
+    let marking = std::pin::pin!(mark(app, caller, ask));
+    let answer = marking.now_or_never()?;
+    Some(answer.unwrap_or_else(|problem| {
+        app.metrics.problem(problem.code);
+        let id = ask.id;
+        Some(ServerFrame::Error(ErrorFrame { id, problem }))
+    }))
+}
+
+async fn mark(app: &Arc<App>, caller: Caller, ask: &RaiseMarks) -> Answer {
     let max = app.settings.chat.marks_per_frame_max;
     if ask.marks.len() > max {
         return Err(Problem::too_much("marks_per_frame_max", max as u64));
     }
-    app.chat.mark(caller, ask.marks).await?;
+    app.chat.mark(caller, &ask.marks).await?;
     Ok(done(ask.id))
 }
 

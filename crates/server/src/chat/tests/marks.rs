@@ -74,7 +74,7 @@ async fn a_mark_above_the_head_is_refused_and_changes_nothing() {
     assert_eq!(
         world
             .chat
-            .mark(ben.caller, vec![update])
+            .mark(ben.caller, &[update])
             .await
             .unwrap_err()
             .code,
@@ -83,7 +83,7 @@ async fn a_mark_above_the_head_is_refused_and_changes_nothing() {
     assert_eq!(
         world
             .chat
-            .mark(carl.caller, vec![update])
+            .mark(carl.caller, &[update])
             .await
             .unwrap_err()
             .code,

@@ -246,7 +246,7 @@ impl World {
             read: some(read),
             generation: None,
         };
-        self.chat.mark(device.caller, vec![update]).await.unwrap();
+        self.chat.mark(device.caller, &[update]).await.unwrap();
     }
 
     pub(super) async fn conversation(
@@ -415,6 +415,7 @@ impl Device {
     pub(super) fn frames(&self) -> Vec<ServerFrame> {
         let session = self.session.as_ref().unwrap();
         let mut buffer = Vec::new();
+        session.linger_no_more();
         while session.drain(&mut buffer, usize::MAX) == Drained::Frames {}
         buffer
             .iter()

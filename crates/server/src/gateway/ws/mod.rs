@@ -205,14 +205,23 @@ impl Connection {
         }
         match frame {
             ClientFrame::Send(send) => dispatch::hand_over(&self.app, &self.live.session, send),
-            frame => {
-                let (app, session) = (self.app.clone(), self.live.session.clone());
-                self.pending = Some(Box::pin(async move {
-                    dispatch::handle(&app, caller, Some(&session), frame).await
-                }));
-            }
+            ClientFrame::Mark(ask) => match dispatch::mark_at_once(&self.app, caller, &ask) {
+                Some(answer) => answer
+                    .iter()
+                    .for_each(|answer| self.live.session.push(answer)),
+                None => self.begin(ClientFrame::Mark(ask)),
+            },
+            frame => self.begin(frame),
         }
         Ok(())
+    }
+
+    /// Begins to handle a request that may have to wait. The next is read when it is done.
+    fn begin(&mut self, frame: ClientFrame) {
+        let (app, session) = (self.app.clone(), self.live.session.clone());
+        self.pending = Some(Box::pin(async move {
+            dispatch::handle(&app, session.caller, Some(&session), frame).await
+        }));
     }
 
     /// A request that was asked too often: refused, and the next one is read when it may pass.

@@ -1,0 +1,185 @@
+//! Lanes: the commands of many conversations, decided and committed together.
+//!
+//! In: conversations in which commands wait (`queue`). A lane takes all that are ready, decides their
+//! commands (`drive`), hands every append to the store in one go and tells everybody concerned
+//! (`publish`). What came meanwhile is the next round: the more there is to do, the more is done at
+//! once. A conversation that has to wait for something, for it is not in memory, say, holds nobody up:
+//! it goes its own way (`Chat::drive`).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tidings_protocol::Problem;
+use tidings_store::AppendError;
+use tokio::time::Instant;
+
+use super::drive::Decided;
+use super::queue::Queued;
+use super::{Chat, Conversation};
+
+/// Conversations of one round.
+const ROUND_MAX: usize = 128;
+/// From one round to the next, when one follows on another: many rounds with little in each would cost far
+/// more (wake-ups, syncs, system calls) than they make anybody wait less. A lone message never waits.
+const PACE: Duration = Duration::from_millis(1);
+
+/// Conversations in which commands wait.
+#[derive(Default)]
+pub(super) struct Lane {
+    ready: Mutex<Ready>,
+}
+
+#[derive(Default)]
+struct Ready {
+    conversations: VecDeque<Arc<Conversation>>,
+    /// Whether a task is at work on them.
+    running: bool,
+}
+
+/// A batch that is decided and to be appended.
+struct Pending {
+    conversation: Arc<Conversation>,
+    batch: Vec<Queued>,
+    decided: Decided,
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a round is made of; empty if nothing is ready, and then nobody is at work any more.
+    fn next_round(&self) -> Vec<Arc<Conversation>> {
+        let mut ready = self.lock();
+        let count = ready.conversations.len().min(ROUND_MAX);
+        ready.running = count > 0;
+        if count == 0 {
+            // A quiet lane keeps no buffer.
+            ready.conversations = VecDeque::new();
+        }
+        ready.conversations.drain(..count).collect()
+    }
+}
+
+impl Chat {
+    /// Has the commands that wait in a conversation worked on. Whoever calls has marked its queue so.
+    pub(super) fn ready(self: &Arc<Self>, conversation: Arc<Conversation>) {
+        // Not the byte that chooses the shard, and as random.
+        let index = usize::from(conversation.id.0[14]) % self.lanes.len();
+        let mut ready = self.lanes[index].lock();
+        ready.conversations.push_back(conversation);
+        if !ready.running {
+            ready.running = true;
+            tokio::spawn(self.clone().run_lane(index));
+        }
+    }
+
+    async fn run_lane(self: Arc<Self>, index: usize) {
+        loop {
+            // Sessions that have something to read are read first.
+            tokio::task::yield_now().await;
+            let round = self.lanes[index].next_round();
+            if round.is_empty() {
+                return;
+            }
+            let begun = Instant::now();
+            let pending: Vec<Pending> = round
+                .into_iter()
+                .filter_map(|conversation| self.decide_at_once(conversation))
+                .collect();
+            if !pending.is_empty() {
+                self.commit(pending).await;
+            }
+            tokio::time::sleep_until(begun + PACE).await;
+        }
+    }
+
+    /// Decides what waits, if that can be done without waiting for anything.
+    fn decide_at_once(self: &Arc<Self>, conversation: Arc<Conversation>) -> Option<Pending> {
+        let Some(batch) = self.next_batch(&conversation) else {
+            self.forget_if_empty(conversation);
+            return None;
+        };
+        let decided = {
+            let deciding = std::pin::pin!(async {
+                let decided = self.decide_batch(&conversation, &batch).await?;
+                if !decided.entries.is_empty() {
+                    self.prepare(&conversation, &decided).await?;
+                }
+                Ok::<_, Problem>(decided)
+            });
+            deciding.now_or_never()
+        };
+        match decided {
+            None => {
+                tokio::spawn(self.clone().drive(conversation, batch, false));
+                return None;
+            }
+            Some(Err(problem)) => self.refuse_all(&conversation, batch, &problem),
+            Some(Ok(decided)) if decided.entries.is_empty() => {
+                self.answer_decided(&conversation, batch, &decided);
+            }
+            Some(Ok(decided)) => {
+                return Some(Pending {
+                    conversation,
+                    batch,
+                    decided,
+                });
+            }
+        }
+        // It has its turn again, behind the others, or is found to be idle.
+        self.ready_again(conversation);
+        None
+    }
+
+    async fn commit(self: &Arc<Self>, round: Vec<Pending>) {
+        let appends = round
+            .iter()
+            .map(|pending| self.append_of(&pending.conversation, &pending.decided))
+            .collect();
+        let started = Instant::now();
+        let results = self.store.append_all(appends).await;
+        let took = started.elapsed();
+        for (pending, result) in round.into_iter().zip(results) {
+            let Pending {
+                conversation,
+                batch,
+                decided,
+            } = pending;
+            match result {
+                Ok(()) => {
+                    self.metrics.commit_took(took);
+                    self.appended(&conversation, batch, decided).await;
+                }
+                Err(AppendError::Conflict { head }) => {
+                    tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
+                    tokio::spawn(self.clone().drive(conversation, batch, true));
+                    continue;
+                }
+                Err(AppendError::Store(error)) => {
+                    self.give_up(&conversation, batch, error).await;
+                }
+            }
+            self.ready_again(conversation);
+        }
+    }
+
+    /// Puts a conversation back in line if there is more to do; the queue goes on being marked so.
+    fn ready_again(self: &Arc<Self>, conversation: Arc<Conversation>) {
+        let more = {
+            let mut queue = conversation
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            queue.working = queue.has_waiting();
+            queue.working
+        };
+        if more {
+            self.ready(conversation);
+        } else {
+            self.forget_if_empty(conversation);
+        }
+    }
+}
