@@ -35,6 +35,7 @@ mod way {
     pub(crate) use super::membership::{leave_and_rejoin, removed_member_is_served_nothing};
     pub(crate) use super::order::{behind_one_that_was_refused, cancelled_send};
     pub(crate) use super::pages::page_around_an_old_message_that_was_altered;
+    pub(crate) use super::presence::read_receipts_are_mutual;
     pub(crate) use super::retries::{
         retry_after_a_restart, retry_after_removal, retry_from_two_connections_at_once,
     };
@@ -49,6 +50,7 @@ tidings_testing::each_way! {
     behind_one_that_was_refused;
     cancelled_send;
     page_around_an_old_message_that_was_altered;
+    read_receipts_are_mutual;
     retry_after_removal;
     retry_after_a_restart;
     retry_from_two_connections_at_once;
