@@ -12,6 +12,7 @@ use tidings_protocol::sync::{Conversation, InboxPage, ReadMark};
 use tidings_protocol::{ClientFrame, ServerFrame};
 
 pub(crate) const ME: UserId = UserId([1; 16]);
+pub(crate) const OTHER: UserId = UserId([2; 16]);
 pub(crate) const DEVICE: DeviceId = DeviceId([9; 16]);
 pub(crate) const HERE: ConversationId = ConversationId([5; 16]);
 pub(crate) const GENERATION: Generation = Generation([7; 16]);
