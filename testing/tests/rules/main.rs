@@ -17,6 +17,7 @@ mod order;
 mod owed;
 mod pages;
 mod presence;
+mod retention;
 mod retries;
 mod scripts;
 mod unread;
@@ -30,7 +31,8 @@ use tidings_testing::wire::Connection;
 mod way {
     pub(crate) use super::devices::{
         new_device_gets_conversations_and_pages_history,
-        read_on_one_clears_the_badge_on_the_others, revoked_device_is_cut_off_within_a_second,
+        private_map_is_pushed_to_the_other_devices, read_on_one_clears_the_badge_on_the_others,
+        revoked_device_is_cut_off_within_a_second,
     };
     pub(crate) use super::membership::{leave_and_rejoin, removed_member_is_served_nothing};
     pub(crate) use super::order::{behind_one_that_was_refused, cancelled_send};
@@ -44,6 +46,7 @@ mod way {
 tidings_testing::each_way! {
     read_on_one_clears_the_badge_on_the_others;
     new_device_gets_conversations_and_pages_history;
+    private_map_is_pushed_to_the_other_devices;
     revoked_device_is_cut_off_within_a_second;
     leave_and_rejoin;
     removed_member_is_served_nothing;
