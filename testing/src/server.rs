@@ -31,6 +31,8 @@ pub struct Server {
     pub metrics_port: u16,
     directory: TempDir,
     child: Option<Child>,
+    /// Its wall clock is the test's to move.
+    has_clock: bool,
 }
 
 /// Settings for tests: quick password hashes, no limits on rates, short intervals. `section.name` and a
@@ -70,10 +72,44 @@ impl Server {
             metrics_port,
             directory,
             child: None,
+            has_clock: false,
         };
         server.configure(settings);
         server.start_again().await;
         server
+    }
+
+    /// Stops the server and starts it with a wall clock that [`Server::advance_days`] moves.
+    pub async fn start_with_clock(&mut self) {
+        self.stop().await;
+        std::fs::write(self.clock_path(), 0_i64.to_ne_bytes()).unwrap();
+        let source = self.clock_library().with_extension("c");
+        std::fs::write(&source, include_str!("clock.c")).unwrap();
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(self.clock_library())
+            .arg(&source)
+            .status();
+        assert!(compiled.unwrap().success(), "the clock does not compile");
+        self.has_clock = true;
+        self.start_again().await;
+    }
+
+    /// From now on the server's wall clock is so many days ahead of the machine's.
+    pub fn advance_days(&self, days: i64) {
+        assert!(self.has_clock, "started with a clock");
+        // In place: the server has the file mapped.
+        let file = OpenOptions::new().write(true).open(self.clock_path());
+        let seconds = (days * 24 * 3_600).to_ne_bytes();
+        std::io::Write::write_all(&mut file.unwrap(), &seconds).unwrap();
+    }
+
+    fn clock_path(&self) -> PathBuf {
+        self.directory.path().join("clock")
+    }
+
+    fn clock_library(&self) -> PathBuf {
+        self.directory.path().join("clock.so")
     }
 
     /// Writes the configuration anew, for the next start.
@@ -130,7 +166,13 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        if self.has_clock {
+            command
+                .env("LD_PRELOAD", self.clock_library())
+                .env("TIDINGS_TEST_CLOCK", self.clock_path());
+        }
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(self.config_path())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidings_core::log::Seq;
 use tidings_core::mark::{MarkValue, unread};
 use tidings_core::{ConversationId, Generation, Time, UserId};
-use tidings_protocol::entry::{ConversationKind, Role, Settings};
+use tidings_protocol::entry::{ConversationKind, Entry, Role, Settings};
 use tidings_protocol::mark::MemberMarks;
 use tidings_protocol::sync::{Member, ReadMark};
 
@@ -84,6 +84,8 @@ pub(crate) struct Conversation {
     pub(crate) owed_above: Seq,
     /// Some entries up to here were trimmed before this device saw them.
     pub(crate) blind_to: Seq,
+    /// The user came in (again) above the position.
+    pub(crate) comes_back: Option<ComesBack>,
 
     // Requests.
     pub(crate) fetching: Option<Fetch>,
@@ -95,6 +97,13 @@ pub(crate) struct Conversation {
     pub(crate) summary_asked: bool,
     /// In which pass over the inbox it was seen last.
     pub(crate) seen_in_pass: u64,
+}
+
+/// By which entry the user came in, and the first that it may see since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ComesBack {
+    pub(crate) seq: Seq,
+    pub(crate) from: Seq,
 }
 
 impl Conversation {
@@ -133,6 +142,7 @@ impl Conversation {
             stored_from: 0,
             owed_above: 0,
             blind_to: 0,
+            comes_back: None,
             fetching: None,
             fetch_at: 0,
             verify: false,
@@ -177,6 +187,19 @@ impl Conversation {
             self.stored
         } else {
             0
+        }
+    }
+
+    /// Notes by which of these entries, above the position, the user came in.
+    pub(crate) fn note_coming_back(&mut self, entries: &[Entry], me: UserId) {
+        for entry in entries.iter().filter(|entry| entry.seq > self.position) {
+            if let Some(join) = entry.join.as_ref().filter(|join| join.users.contains(&me)) {
+                let known = self.comes_back.map_or(join.from, |back| back.from);
+                self.comes_back = Some(ComesBack {
+                    seq: entry.seq,
+                    from: join.from.min(known),
+                });
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use tidings_protocol::entry::{Entry, SettingsChange};
 use tidings_protocol::sync::{Alteration, Entries};
 
 use crate::client::Client;
-use crate::conversation::{Conversation, TOLD_MEMBERS_MAX};
+use crate::conversation::{ComesBack, Conversation, TOLD_MEMBERS_MAX};
 use crate::output::Change;
 use crate::rows::{self, EntryRow};
 use crate::storage::AfterStore;
@@ -92,9 +92,11 @@ impl Client {
         batch.entries.sort_by_key(|entry| entry.seq);
         batch.entries.dedup_by_key(|entry| entry.seq);
         self.advance_head(id, &batch);
-        let Some(conversation) = self.conversations.get(&id) else {
+        let me = self.config.user;
+        let Some(conversation) = self.conversations.get_mut(&id) else {
             return;
         };
+        conversation.note_coming_back(&batch.entries, me);
         let (before, covered, generation) = (
             conversation.position,
             conversation.ranges.clone(),
@@ -129,6 +131,10 @@ impl Client {
                 .filter(|(seq, _)| *seq == position)
                 .map(|(_, hash)| hash);
         }
+        self.forget_hidden(id, before);
+        let Some(conversation) = self.conversations.get(&id) else {
+            return;
+        };
         let (low, high) = (conversation.range_from(), conversation.position);
         self.mark_dirty(id);
         self.storage
@@ -136,6 +142,24 @@ impl Client {
         self.timeline_position_moved(id, to);
         self.forget_covered(id);
         self.touch(id);
+    }
+
+    /// Who comes back may see what was hidden before: once the position has passed the joining, what this device
+    /// had covered below is not known any more. It was not owed to this device, so it is asked for when somebody
+    /// looks that far back.
+    fn forget_hidden(&mut self, id: ConversationId, before: Seq) {
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return;
+        };
+        let passed = |back: &ComesBack| back.seq <= conversation.position;
+        let Some(back) = conversation.comes_back.take_if(|back| passed(back)) else {
+            return;
+        };
+        if back.from <= before {
+            conversation.ranges.remove(back.from, before);
+            conversation.owed_above = conversation.owed_above.max(before);
+            self.timeline_reset(id);
+        }
     }
 
     fn take_entry(

@@ -4,7 +4,7 @@
 //! This is what is kept of it; `sending` and `settling` move it on. An own entry that is found in the log settles
 //! the wish whose client id it bears; once the entry is in the local store, the wish is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use tidings_core::{ClientId, ConversationId};
 use tidings_protocol::send::Action;
@@ -61,10 +61,6 @@ pub(crate) struct Queue {
 pub(crate) struct Outbox {
     pub(crate) wishes: BTreeMap<ClientId, Wish>,
     pub(crate) queues: BTreeMap<QueueKey, Queue>,
-    /// Queues in which a send succeeded since the connection was made or one was refused for now. In others
-    /// sends go one by one: the server may hold them up for one that it alone remembers, and must not cease to
-    /// in the midst of several.
-    pub(crate) flowing: BTreeSet<QueueKey>,
     pub(crate) next_number: u64,
 }
 
@@ -147,7 +143,6 @@ impl Outbox {
 
     /// The connection is gone: the answers to what is in flight will never be known.
     pub(crate) fn disconnected(&mut self) {
-        self.flowing.clear();
         for wish in self.wishes.values_mut().filter(|wish| wish.in_flight) {
             wish.in_flight = false;
             wish.may_be_sent = true;

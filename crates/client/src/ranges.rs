@@ -40,6 +40,19 @@ impl Ranges {
         }
     }
 
+    /// Takes the seqs from `from` to `to`, both included, out again.
+    pub(crate) fn remove(&mut self, from: Seq, to: Seq) {
+        if to < from {
+            return;
+        }
+        let rest = |&(low, high): &(Seq, Seq)| {
+            let below = (low, high.min(from.saturating_sub(1)));
+            let above = (low.max(to.saturating_add(1)), high);
+            [below, above].into_iter().filter(|(low, high)| low <= high)
+        };
+        self.ranges = self.ranges.iter().flat_map(rest).collect();
+    }
+
     /// The range that holds this seq.
     pub(crate) fn around(&self, seq: Seq) -> Option<(Seq, Seq)> {
         self.ranges
@@ -81,6 +94,27 @@ mod tests {
                 for seq in 1..80 {
                     prop_assert_eq!(ranges.around(seq).is_some(), set.contains(&seq));
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_out_is_in_no_more(
+            pieces in proptest::collection::vec((1..60u64, 0..9u64), 0..20),
+            (from, length) in (0..70u64, 0..30u64),
+        ) {
+            let mut ranges = Ranges::default();
+            let mut set = std::collections::BTreeSet::new();
+            for (from, length) in pieces {
+                ranges.insert(from, from + length, 0);
+                set.extend(from..=from + length);
+            }
+            ranges.remove(from, from + length);
+            set.retain(|seq| !(from..=from + length).contains(seq));
+            prop_assert!(ranges.is_sound());
+            for seq in 1..80 {
+                prop_assert_eq!(ranges.around(seq).is_some(), set.contains(&seq));
             }
         }
     }

@@ -117,17 +117,11 @@ impl Client {
             return;
         };
         let waits = |client_id: &&ClientId| self.outbox.get(**client_id).is_some_and(Wish::waits);
-        let flows = self.outbox.flowing.contains(&key);
-        let in_flight_max = if flows {
-            self.config.limits.sends_in_flight_max
-        } else {
-            1
-        };
         let window: Vec<ClientId> = queue
             .wishes
             .iter()
             .filter(waits)
-            .take(in_flight_max)
+            .take(self.config.limits.sends_in_flight_max)
             .copied()
             .collect();
         let mut blocked = false;
@@ -143,7 +137,7 @@ impl Client {
             }
             gap |= !wish.in_flight;
         }
-        for client_id in window {
+        for (place, client_id) in window.into_iter().enumerate() {
             let Some(wish) = self.outbox.get(client_id) else {
                 continue;
             };
@@ -163,12 +157,14 @@ impl Client {
             };
             blocked |= !wish.stored || wish.unsettled;
             if !blocked {
-                self.send_wish(client_id);
+                self.send_wish(client_id, place == 0);
             }
         }
     }
 
-    fn send_wish(&mut self, client_id: ClientId) {
+    /// `first`: nothing waits before it. The server may still remember one that was refused for now and taken
+    /// out since, and must not hold up for it those that are left.
+    fn send_wish(&mut self, client_id: ClientId, first: bool) {
         let id = self
             .requests
             .begin(Request::Send(client_id), self.clock.tick());
@@ -185,6 +181,7 @@ impl Client {
             after: row.after,
             if_epoch: None,
             action: row.action.clone(),
+            first,
         };
         self.outputs
             .push_back(Output::Send(ClientFrame::Send(frame)));
@@ -193,9 +190,6 @@ impl Client {
     /// The server has it: one tick.
     pub(crate) fn handle_sent(&mut self, client_id: ClientId, sent: &Sent) {
         self.go_on(client_id);
-        if let Some(key) = self.outbox.get(client_id).map(Wish::queue) {
-            self.outbox.flowing.insert(key);
-        }
         self.settle_wish(
             client_id,
             sent.conversation,
@@ -279,13 +273,6 @@ impl Client {
         if !wish.waits() {
             return;
         }
-        let key = wish.queue();
-        if problem.retry != Retry::Never {
-            self.outbox.flowing.remove(&key);
-        }
-        let Some(wish) = self.outbox.wishes.get_mut(&client_id) else {
-            return;
-        };
         match (problem.code, problem.retry) {
             (Code::NoChange, _) if !wish.is_message() => {
                 // What was wished for is so already.
@@ -300,7 +287,7 @@ impl Client {
             }
             (Code::EpochMoved, _) => self.fail_wish(client_id, problem),
             (Code::Behind, _) => {
-                // What it is behind of has its own wait; if that is not here any more, it is forgotten soon.
+                // What it is behind of has its own wait; if that was taken out, the next is the first.
                 let wait = self
                     .random
                     .back_off(1, limits.retry_first_ms, limits.retry_max_ms);

@@ -171,6 +171,7 @@ fn frame_of(flight: &Flight, text_bytes: usize) -> ClientFrame {
             },
             ..MessageAction::default()
         }),
+        first: false,
     })
 }
 

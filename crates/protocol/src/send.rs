@@ -38,6 +38,10 @@ pub struct Send {
     pub if_epoch: Option<u64>,
     /// What is wished.
     pub action: Action,
+    /// Nothing that this device still wants to send in this conversation comes before this one: an earlier
+    /// send that was refused for now was settled or given up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first: bool,
 }
 
 /// What is wished.

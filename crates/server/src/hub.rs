@@ -7,7 +7,7 @@
 //! (`session.rs`).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,14 +36,45 @@ pub struct Hub {
 #[derive(Debug, Default)]
 pub struct UserHub {
     inner: Mutex<Inner>,
+    /// Whether the user is shown how far others have read.
+    is_shown: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     sessions: Vec<Arc<Session>>,
     /// What each conversation contributes to the digest, in the order of their ids.
-    parts: Vec<(ConversationId, u64)>,
-    digest: u64,
+    parts: Vec<(ConversationId, Part)>,
+    sum: Part,
+}
+
+/// What a conversation contributes to a user's digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Its head, the user's read mark, the others' delivered marks.
+    pub plain: u64,
+    /// The others' shown marks, for those to whom they are told.
+    pub shown: u64,
+}
+
+impl Part {
+    /// The sum of two.
+    #[must_use]
+    pub fn with(self, other: Part) -> Part {
+        Part {
+            plain: digest::add(self.plain, other.plain),
+            shown: digest::add(self.shown, other.shown),
+        }
+    }
+
+    /// Without another that was in it.
+    #[must_use]
+    pub fn without(self, other: Part) -> Part {
+        Part {
+            plain: digest::remove(self.plain, other.plain),
+            shown: digest::remove(self.shown, other.shown),
+        }
+    }
 }
 
 impl Hub {
@@ -181,6 +212,19 @@ impl Hub {
 }
 
 impl UserHub {
+    /// Whether the user is shown how far others have read, from now on. The digest says so at once: a session
+    /// that was told otherwise finds that it differs, and reads the inbox.
+    pub fn set_is_shown(&self, is_shown: bool) {
+        let _inner = self.lock();
+        self.is_shown.store(is_shown, Ordering::Relaxed);
+    }
+
+    /// Whether the user is shown how far others have read.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.is_shown.load(Ordering::Relaxed)
+    }
+
     /// The user's live sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {
@@ -202,7 +246,7 @@ impl UserHub {
         &self,
         event: Option<&Event>,
         conversation: ConversationId,
-        part: u64,
+        part: Part,
     ) -> u64 {
         let mut inner = self.lock();
         inner.set_part(conversation, part);
@@ -216,7 +260,7 @@ impl UserHub {
     /// The digest now.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.lock().digest
+        self.digest_of(&self.lock())
     }
 
     /// Queues a frame made from the digest, at one moment with everything that is queued before it.
@@ -226,7 +270,7 @@ impl UserHub {
         frame: impl FnOnce(u64) -> tidings_protocol::ServerFrame,
     ) {
         let inner = self.lock();
-        session.push(&frame(inner.digest));
+        session.push(&frame(self.digest_of(&inner)));
     }
 
     /// Takes what waits for a session, and the digest after exactly that; none while more is waiting.
@@ -239,7 +283,7 @@ impl UserHub {
         let inner = self.lock();
         session.linger_no_more();
         let drained = session.drain(buffer, bytes_max);
-        let digest = session.is_drained().then_some(inner.digest);
+        let digest = session.is_drained().then(|| self.digest_of(&inner));
         (drained, digest)
     }
 
@@ -251,7 +295,16 @@ impl UserHub {
         frame: impl FnOnce(u64) -> tidings_protocol::ServerFrame,
     ) {
         let inner = self.lock();
-        session.push_first(&frame(inner.digest));
+        session.push_first(&frame(self.digest_of(&inner)));
+    }
+
+    fn digest_of(&self, inner: &Inner) -> u64 {
+        let Part { plain, shown } = inner.sum;
+        if self.is_shown() {
+            digest::add(plain, shown)
+        } else {
+            plain
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -260,20 +313,20 @@ impl UserHub {
 }
 
 impl Inner {
-    /// A conversation that one is no longer in contributes nothing, and says so with 0.
-    fn set_part(&mut self, conversation: ConversationId, part: u64) {
+    /// A conversation that one is no longer in contributes nothing.
+    fn set_part(&mut self, conversation: ConversationId, part: Part) {
         match self
             .parts
             .binary_search_by_key(&conversation, |(id, _)| *id)
         {
             Ok(index) => {
                 if let Some(slot) = self.parts.get_mut(index) {
-                    self.digest = digest::add(digest::remove(self.digest, slot.1), part);
+                    self.sum = self.sum.without(slot.1).with(part);
                     slot.1 = part;
                 }
             }
             Err(index) => {
-                self.digest = digest::add(self.digest, part);
+                self.sum = self.sum.with(part);
                 self.parts.insert(index, (conversation, part));
             }
         }

@@ -148,6 +148,7 @@ async fn try_once(
         after: None,
         if_epoch: None,
         action,
+        first: false,
     };
     match names::call(http, &ClientFrame::Send(send)).await? {
         ServerFrame::Sent(sent) => Ok(sent),

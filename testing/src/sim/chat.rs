@@ -27,11 +27,14 @@ const NEWEST_SEARCHED: u64 = 10_000;
 
 impl Server {
     pub(super) fn send(&mut self, connection: u64, caller: Caller, send: Send) {
-        let (request, client_id) = (send.id, send.client_id);
+        let (request, client_id, first) = (send.id, send.client_id, send.first);
         let (id, command, direct_with) = match take(caller, send, self.chance.bytes()) {
             Ok(taken) => taken,
             Err(problem) => return self.refuse(connection, request, problem),
         };
+        if first {
+            self.hot(id).refused.remove(&caller.device);
+        }
         let answer = self.decide_and_commit(id, &command, direct_with);
         self.settled(id, caller, client_id, answer.as_ref().map(|_| ()));
         match answer {

@@ -179,21 +179,23 @@ impl Simulation {
                 client.create_group(now, users, settings);
             });
         };
-        let name = format!("group {}", self.chance.below(100));
+        let change = match self.chance.below(2) {
+            0 => SettingsChange {
+                name: Some(format!("group {}", self.chance.below(100))),
+                ..SettingsChange::default()
+            },
+            _ => SettingsChange {
+                share_history: Some(self.chance.percent(50)),
+                ..SettingsChange::default()
+            },
+        };
         self.with_client(device, |client, now| {
             match what {
                 2 | 3 => client.invite(now, id, vec![other]),
                 4 => client.remove(now, id, other),
                 5 => client.leave(now, id),
                 6 => client.set_role(now, id, other, Role::Admin),
-                _ => client.configure(
-                    now,
-                    id,
-                    SettingsChange {
-                        name: Some(name),
-                        ..SettingsChange::default()
-                    },
-                ),
+                _ => client.configure(now, id, change),
             };
         });
     }

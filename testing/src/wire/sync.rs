@@ -409,6 +409,7 @@ fn send_of(pending: &Pending) -> Send {
         after: pending.after,
         if_epoch: None,
         action: pending.action.clone(),
+        first: false,
     }
 }
 

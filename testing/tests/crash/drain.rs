@@ -34,6 +34,7 @@ pub(crate) async fn sigterm_drains(way: Way) {
             after: None,
             if_epoch: None,
             action: message("bare"),
+            first: false,
         };
         let frame = tidings_protocol::ClientFrame::Send(send);
         let Ok(id) = connection.post(frame).await else {

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tidings_core::id::direct_id;
-use tidings_protocol::Code;
+use tidings_protocol::session::{Private, PrivateItem, PrivateRequest, PutPrivate};
+use tidings_protocol::{ClientFrame, Code, ServerFrame};
 use tidings_testing::wire::check::all_level;
 use tidings_testing::wire::memory::Place;
 use tidings_testing::wire::{Connection, Lost, Way};
@@ -69,6 +70,64 @@ pub(crate) async fn new_device_gets_conversations_and_pages_history(way: Way) {
     }
     assert_eq!(new.memory().said(talk), ada.memory().said(talk));
     all_level(world.port(), &[&ada, &new]).await;
+}
+
+pub(crate) async fn private_map_is_pushed_to_the_other_devices(way: Way) {
+    let world = World::start("private_map_is_pushed_to_the_other_devices").await;
+    let ada = world.sign_up("ada").await;
+    let other = world.log_in("ada").await;
+    let ben = world.sign_up("ben").await;
+    let mut mine = world.connect(way, &ada.token).await;
+    let mut another = world.connect(way, &other.token).await;
+    let mut bens = world.connect(way, &ben.token).await;
+    for value in [Some("see you at"), Some("see you at ten"), None] {
+        let value = value.map(str::to_owned);
+        let put = PutPrivate {
+            id: 0,
+            key: "draft".to_owned(),
+            value: value.clone(),
+        };
+        let answer = mine.ask(ClientFrame::PutPrivate(put)).await.unwrap();
+        assert!(matches!(answer, ServerFrame::Done(_)), "{answer:?}");
+        let told = another.event(private).await.unwrap();
+        let expected = PrivateItem {
+            key: "draft".to_owned(),
+            value,
+        };
+        assert_eq!(
+            (told.id, told.items, told.more),
+            (None, vec![expected], false)
+        );
+    }
+    // What another device is told it finds when it asks; who changed it, and everybody else, is told nothing.
+    let put = |key: &str| {
+        ClientFrame::PutPrivate(PutPrivate {
+            id: 0,
+            key: key.to_owned(),
+            value: Some("muted".to_owned()),
+        })
+    };
+    another.ask(put("from the other")).await.unwrap();
+    let told = mine.event(private).await.unwrap();
+    assert_eq!(told.items[0].key, "from the other");
+    bens.ask(put("ben's own")).await.unwrap();
+    let ask = ClientFrame::Private(PrivateRequest { id: 0, after: None });
+    for (connection, key) in [(&mut mine, "from the other"), (&mut bens, "ben's own")] {
+        let ServerFrame::Private(page) = connection.ask(ask.clone()).await.unwrap() else {
+            panic!("no page of the map");
+        };
+        let keys: Vec<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
+        assert_eq!(keys, [key]);
+        let more = tokio::time::timeout(Duration::from_millis(300), connection.event(private));
+        assert!(!matches!(more.await, Ok(Ok(_))), "nothing else is told");
+    }
+}
+
+fn private(frame: &ServerFrame) -> Option<Private> {
+    match frame {
+        ServerFrame::Private(private) => Some(private.clone()),
+        _ => None,
+    }
 }
 
 pub(crate) async fn revoked_device_is_cut_off_within_a_second(way: Way) {

@@ -17,6 +17,7 @@ mod order;
 mod owed;
 mod pages;
 mod presence;
+mod retention;
 mod retries;
 mod scripts;
 mod unread;
@@ -30,11 +31,13 @@ use tidings_testing::wire::Connection;
 mod way {
     pub(crate) use super::devices::{
         new_device_gets_conversations_and_pages_history,
-        read_on_one_clears_the_badge_on_the_others, revoked_device_is_cut_off_within_a_second,
+        private_map_is_pushed_to_the_other_devices, read_on_one_clears_the_badge_on_the_others,
+        revoked_device_is_cut_off_within_a_second,
     };
     pub(crate) use super::membership::{leave_and_rejoin, removed_member_is_served_nothing};
-    pub(crate) use super::order::behind_one_that_was_refused;
+    pub(crate) use super::order::{behind_one_that_was_refused, cancelled_send};
     pub(crate) use super::pages::page_around_an_old_message_that_was_altered;
+    pub(crate) use super::presence::read_receipts_are_mutual;
     pub(crate) use super::retries::{
         retry_after_a_restart, retry_after_removal, retry_from_two_connections_at_once,
     };
@@ -43,11 +46,14 @@ mod way {
 tidings_testing::each_way! {
     read_on_one_clears_the_badge_on_the_others;
     new_device_gets_conversations_and_pages_history;
+    private_map_is_pushed_to_the_other_devices;
     revoked_device_is_cut_off_within_a_second;
     leave_and_rejoin;
     removed_member_is_served_nothing;
     behind_one_that_was_refused;
+    cancelled_send;
     page_around_an_old_message_that_was_altered;
+    read_receipts_are_mutual;
     retry_after_removal;
     retry_after_a_restart;
     retry_from_two_connections_at_once;
@@ -63,7 +69,19 @@ fn send(conversation: ConversationId, client_id: ClientId, action: Action) -> Cl
         after: None,
         if_epoch: None,
         action,
+        first: false,
     })
+}
+
+/// The same send, said to have nothing before it.
+fn first(frame: ClientFrame) -> ClientFrame {
+    match frame {
+        ClientFrame::Send(send) => ClientFrame::Send(Send {
+            first: true,
+            ..send
+        }),
+        other => other,
+    }
 }
 
 /// Sends and expects that it becomes an entry.

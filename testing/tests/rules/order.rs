@@ -9,7 +9,7 @@ use tidings_testing::wire::memory::Place;
 use tidings_testing::wire::{Way, answers};
 use tidings_testing::world::{World, group, named};
 
-use super::send;
+use super::{first, send};
 
 const MESSAGES: usize = 60;
 
@@ -75,4 +75,46 @@ pub(crate) async fn behind_one_that_was_refused(way: Way) {
     assert!(said.is_sorted(), "{said:?}");
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     all_level(world.port(), &[&ada]).await;
+}
+
+pub(crate) async fn cancelled_send(way: Way) {
+    let settings = [
+        ("limits.user_requests_per_s", "20"),
+        ("limits.user_requests_burst_max", "20"),
+    ];
+    let world = World::start_with("cancelled_send", &settings).await;
+    let ada = world.person("ada", way).await;
+    let ben = world.sign_up("ben").await;
+    let talk = group(&ada, &[ben.user], named("two")).await;
+
+    let mut connection = world.connect(way, &ben.token).await;
+    let mut asked = 0;
+    for number in 0..MESSAGES {
+        let frame = send(talk, ada.new_client_id(), message(&format!("ben {number}")));
+        connection.post(frame).await.unwrap();
+        asked += 1;
+    }
+    let mut passed = 0;
+    while asked > 0 {
+        let frame = connection.next().await.unwrap();
+        if answers(&frame).is_some() {
+            asked -= 1;
+            passed += usize::from(matches!(frame, ServerFrame::Sent(_)));
+        }
+    }
+    assert!(passed < MESSAGES, "the rate is passed");
+    // None of the refused ones ever comes again: what is wished next waits for none of them, and a second
+    // follows it without waiting for the answer.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let next = send(talk, ada.new_client_id(), message("next"));
+    assert_eq!(
+        connection.refused(next.clone()).await.unwrap().code,
+        Code::Behind
+    );
+    connection.post(first(next)).await.unwrap();
+    let last = send(talk, ada.new_client_id(), message("last"));
+    connection.post(last).await.unwrap();
+    ada.hears(talk, "last").await;
+    let said = ada.memory().said(talk);
+    assert_eq!(said[said.len() - 2..], ["next", "last"], "{said:?}");
 }

@@ -129,6 +129,47 @@ async fn read_receipts_switched_off_and_on_reveal_nothing_of_the_past() {
     ada.sees_shown(talk, ben.user, second).await;
 }
 
+pub(crate) async fn read_receipts_are_mutual(way: Way) {
+    use tidings_core::id::direct_id;
+    use tidings_testing::wire::memory::Place;
+    let world = World::start("read_receipts_are_mutual").await;
+    let ada = world.person("ada", way).await;
+    let ben = world.person("ben", way).await;
+    let talk = direct_id(ada.user, ben.user);
+    let receipts = async |on: bool| {
+        let change = json!({"privacy": {"last_seen": "everyone", "read_receipts": on}});
+        let _: tidings_protocol::account::Me = world
+            .http(&ada.token)
+            .json("PATCH", "/v1/me", &change)
+            .await
+            .unwrap();
+    };
+    let first = ada.sent(ada.say(Place::To(ben.user), "one")).await;
+    ben.hears(talk, "one").await;
+    receipts(false).await;
+    ben.read(talk, first);
+    ben.wait("its mark", |memory| memory.log(talk).read.seq == first)
+        .await;
+    let second = ada.sent(ada.say(Place::To(ben.user), "two")).await;
+    ada.sees_delivered(talk, ben.user, second).await;
+    ada.level().await;
+    assert_eq!(
+        ada.memory().ticks(talk, ben.user).1,
+        0,
+        "not while it hides"
+    );
+    // Changed while the session lives: the next digest tells, and the inbox what.
+    receipts(true).await;
+    ada.sees_shown(talk, ben.user, first).await;
+    receipts(false).await;
+    ada.wait("what it is told no longer", |memory| {
+        memory.log(talk).told[&ben.user].shown == 0
+    })
+    .await;
+    ada.level().await;
+    ben.level().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn typing() {
     use tidings_core::id::direct_id;

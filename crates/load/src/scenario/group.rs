@@ -35,6 +35,7 @@ pub(super) fn create_group(
             users: others.iter().map(|account| account.user).collect(),
             ..CreateAction::default()
         }),
+        first: false,
     });
     let part = Part {
         accounts: vec![owner.clone()],

@@ -5,6 +5,7 @@ use serde::de::{self, DeserializeSeed, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::{DEPTH_MAX, Error, initial, major};
+use crate::encoding::FrameKind;
 
 /// How many items follow; none for as many as there are before a break.
 type Length = Option<usize>;
@@ -71,6 +72,24 @@ impl<'de> Decoder<'de> {
             }
         }
         Ok(None)
+    }
+
+    /// The variant in `{variant: …}`, by number or name, if that is all there is.
+    pub(super) fn peek_kind(&mut self) -> Result<Option<FrameKind>, Error> {
+        let Head::Map(mut left) = self.head()? else {
+            return Ok(None);
+        };
+        if !self.another(&mut left)? {
+            return Ok(None);
+        }
+        let kind = match self.head()? {
+            Head::Unsigned(number) => FrameKind::Number(number),
+            Head::Text(Some(length)) => FrameKind::Name(self.take_text(length)?.to_owned()),
+            _ => return Ok(None),
+        };
+        self.skip()?;
+        let more = self.another(&mut left)?;
+        Ok(Some(kind).filter(|_| !more && self.input.is_empty()))
     }
 
     #[inline]

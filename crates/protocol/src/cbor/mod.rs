@@ -22,6 +22,8 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::FrameKind;
+
 /// How deep arrays, maps and enum contents may nest in what is read.
 pub const DEPTH_MAX: u8 = 32;
 
@@ -92,6 +94,12 @@ pub fn from_slice<'de, T: Deserialize<'de>>(input: &'de [u8]) -> Result<T, Error
 /// integer under `0` or `"id"` in `{variant: {0: id, …}}`. What follows the id is not looked at.
 pub fn peek_id(input: &[u8]) -> Option<u64> {
     decode::Decoder::new(input).peek_id().ok().flatten()
+}
+
+/// Of which kind a frame is, so that one of an unknown kind is told from one that cannot be read: the number or name of
+/// the variant in `{variant: …}`, if the whole input is well formed.
+pub(crate) fn peek_kind(input: &[u8]) -> Option<FrameKind> {
+    decode::Decoder::new(input).peek_kind().ok().flatten()
 }
 
 /// The major types of RFC 8949, section 3.1.

@@ -223,12 +223,11 @@ impl Chat {
 
     /// Remembers how a command was answered: what is behind one that was refused for now must wait.
     fn settle(&self, conversation: &Conversation, queued: &Queued, answer: Result<(), &Problem>) {
-        let command = &queued.command;
         let mut queue = conversation
             .queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        queue.settled(command.device, command.client_id, answer);
+        queue.settled(queued, answer);
     }
 
     async fn decide_one(
@@ -248,7 +247,7 @@ impl Chat {
                 .queue
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            queue.is_behind(command.device, command.client_id)
+            queue.is_behind(queued)
         };
         let is_retry = matches!(earlier, Earlier::Found { .. })
             || decided

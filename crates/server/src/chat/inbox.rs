@@ -34,15 +34,20 @@ const LAST_OPAQUE_BYTES_MAX: usize = 4 * 1024;
 const COUNTED_MAX: u64 = 5_000;
 
 /// A conversation as a member has it, without what needs the store: this device's mark and the last message.
-/// `None` if the user is not in.
-pub(super) fn summary(id: ConversationId, loaded: &Loaded, user: UserId) -> Option<Summary> {
+/// `None` if the user is not in. `is_shown`: it may see how far others have read.
+pub(super) fn summary(
+    id: ConversationId,
+    loaded: &Loaded,
+    user: UserId,
+    is_shown: bool,
+) -> Option<Summary> {
     let member = loaded.member_in(user)?;
     let state = &loaded.state;
     let marks = loaded.marks_of(user);
     let members = if loaded.tells_marks() {
         loaded
             .present()
-            .map(|(user, _)| member_to_wire(loaded, user))
+            .map(|(member, _)| member_to_wire(loaded, member, is_shown || member == user))
             .collect::<Option<_>>()?
     } else {
         Vec::new()
@@ -90,17 +95,25 @@ pub(super) fn unread_base(read: MarkValue, joined: MarkValue) -> MarkValue {
     if read.seq > joined.seq { read } else { joined }
 }
 
-fn member_to_wire(loaded: &Loaded, user: UserId) -> Option<Member> {
+fn member_to_wire(loaded: &Loaded, user: UserId, is_shown: bool) -> Option<Member> {
     let member = loaded.member_in(user)?;
     let marks = loaded.marks_of(user);
+    // Where marks are told, what was told: a client's digest is made from this.
+    let marks = if loaded.tells_marks() {
+        marks.told
+    } else {
+        MemberMarks {
+            delivered: marks.delivered,
+            shown: marks.shown,
+        }
+    };
     Some(Member {
         user,
         role: role_to_wire(member.role),
         joined: member.joined.seq,
-        // What was told: a client's digest is made from this.
         marks: MemberMarks {
-            delivered: marks.told.delivered,
-            shown: marks.told.shown,
+            delivered: marks.delivered,
+            shown: if is_shown { marks.shown } else { 0 },
         },
     })
 }
@@ -192,9 +205,10 @@ impl Chat {
             .marks(conversation.log(), caller.device.0)
             .await
             .map_err(problem_of_store)?;
+        let is_shown = self.users.is_shown(caller.user).await?;
         let Some(mut summary) = conversation
             .try_loaded()
-            .and_then(|loaded| summary(id, &loaded, caller.user))
+            .and_then(|loaded| summary(id, &loaded, caller.user, is_shown))
         else {
             return Ok(None);
         };
@@ -290,6 +304,7 @@ impl Chat {
         request: MembersRequest,
     ) -> Result<MembersPage, Problem> {
         let conversation = self.open_for(caller.user, request.conversation).await?;
+        let is_shown = self.users.is_shown(caller.user).await?;
         let Some(loaded) = conversation.try_loaded() else {
             return Err(Problem::new(Code::Internal));
         };
@@ -308,7 +323,7 @@ impl Chat {
         let members = rest
             .by_ref()
             .take(limit)
-            .filter_map(|user| member_to_wire(&loaded, user))
+            .filter_map(|user| member_to_wire(&loaded, user, is_shown || user == caller.user))
             .collect();
         let more = rest.next().is_some();
         Ok(MembersPage {

@@ -16,6 +16,7 @@ use tidings_store::{Direction, MemberQuery, ReadLog, StateSnapshot, Store, Store
 
 use super::diffusion::Diffusion;
 use crate::clock::{Clock, random};
+use crate::hub::Part;
 use crate::session::Session;
 
 /// Up to how many members everybody is told everybody's marks.
@@ -53,7 +54,7 @@ pub(super) struct Loaded {
     pub stepping: bool,
     pub trimming: bool,
     /// The sum of what the told marks of all who are in contribute to digests.
-    told_sum: u64,
+    told_sum: Part,
 }
 
 /// What counting needs of an entry.
@@ -147,7 +148,7 @@ impl Loaded {
             telling: false,
             stepping: false,
             trimming: false,
-            told_sum: 0,
+            told_sum: Part::default(),
         }
     }
 
@@ -265,36 +266,39 @@ impl Loaded {
     }
 
     /// What this conversation contributes to a user's digest; nothing for who is out.
-    pub(super) fn part(&self, id: ConversationId, user: UserId) -> u64 {
+    pub(super) fn part(&self, id: ConversationId, user: UserId) -> Part {
         if self.member_in(user).is_none() {
-            return 0;
+            return Part::default();
         }
         let marks = self.marks_of(user);
-        let own = digest::add(
-            digest::head(id, self.state.generation, self.state.seq, self.state.at),
-            digest::read(id, user, marks.read.seq),
-        );
+        let own = Part {
+            plain: digest::add(
+                digest::head(id, self.state.generation, self.state.seq, self.state.at),
+                digest::read(id, user, marks.read.seq),
+            ),
+            shown: 0,
+        };
         if !self.tells_marks() {
             return own;
         }
-        digest::add(
-            own,
-            digest::remove(self.told_sum, told_part(id, user, marks.told)),
-        )
+        own.with(self.told_sum.without(told_part(id, user, marks.told)))
     }
 
-    /// Tells of a user's marks: what others know of them is now what they are.
-    pub(super) fn tell(&mut self, id: ConversationId, user: UserId) {
+    /// Tells of a user's marks: what others know of them is now what they are. Answers whether the delivered
+    /// mark is among what is news.
+    pub(super) fn tell(&mut self, id: ConversationId, user: UserId) -> bool {
         let Some(marks) = self.marks.get_mut(&user) else {
-            return;
+            return false;
         };
+        let delivered_moved = marks.delivered > marks.told.delivered;
         let before = told_part(id, user, marks.told);
         marks.told = MemberMarks {
             delivered: marks.delivered,
             shown: marks.shown,
         };
         let after = told_part(id, user, marks.told);
-        self.told_sum = digest::add(digest::remove(self.told_sum, before), after);
+        self.told_sum = self.told_sum.without(before).with(after);
+        delivered_moved
     }
 
     /// What others know of everybody's marks is now what they are. The sum is to be made anew.
@@ -309,17 +313,23 @@ impl Loaded {
 
     /// Adds up the told marks of all who are in: after a load, or when somebody came or went.
     pub(super) fn sum_told(&mut self, id: ConversationId) {
-        self.told_sum = 0;
+        self.told_sum = Part::default();
         if self.tells_marks() {
             let told = self
                 .present()
                 .map(|(user, _)| told_part(id, user, self.marks_of(user).told));
-            self.told_sum = told.fold(0, digest::add);
+            self.told_sum = told.fold(Part::default(), Part::with);
         }
     }
 
-    /// How far everybody else is, as seen by one member of a large group.
-    pub(super) fn ticks_for(&self, conversation: ConversationId, user: UserId) -> Option<Ticks> {
+    /// How far everybody else is, as seen by one member of a large group, who may be shown how far they have
+    /// read or not.
+    pub(super) fn ticks_for(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+        is_shown: bool,
+    ) -> Option<Ticks> {
         if self.tells_marks() {
             return None;
         }
@@ -335,7 +345,7 @@ impl Loaded {
         (delivered < Seq::MAX).then_some(Ticks {
             conversation,
             delivered,
-            shown,
+            shown: if is_shown { shown } else { 0 },
         })
     }
 
@@ -381,11 +391,11 @@ pub(super) fn content_bytes(entry: &Entry) -> usize {
     }
 }
 
-fn told_part(id: ConversationId, user: UserId, told: MemberMarks) -> u64 {
-    digest::add(
-        digest::delivered(id, user, told.delivered),
-        digest::shown(id, user, told.shown),
-    )
+fn told_part(id: ConversationId, user: UserId, told: MemberMarks) -> Part {
+    Part {
+        plain: digest::delivered(id, user, told.delivered),
+        shown: digest::shown(id, user, told.shown),
+    }
 }
 
 async fn read_members(

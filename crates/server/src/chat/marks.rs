@@ -4,13 +4,14 @@
 //! at once in a direct conversation, gathered for a moment in a group, summed once a second for those who
 //! look at it in a large one.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::conversation::Retention;
 use tidings_core::log::Seq;
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
-use tidings_core::{Time, UserId};
+use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::mark::{MarkStep, MarkUpdate, Marks, Receipt, Receipts, ReceiptsRequest};
 use tidings_protocol::{Code, Problem, ServerFrame};
 use tidings_store::{Durability, Step, Want};
@@ -87,7 +88,7 @@ impl Chat {
         user: UserId,
         seq: Seq,
     ) -> Result<Option<ReadStep>, Problem> {
-        let shown = self.users.privacy(user).await?.read_receipts;
+        let shown = self.users.is_shown(user).await?;
         let (near, before, head) = {
             let Some(loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::Internal));
@@ -175,10 +176,8 @@ impl Chat {
     ) {
         let (id, user) = (conversation.id, caller.user);
         if rise.moved && loaded.tells_at_once() {
-            loaded.tell(id, user);
-            let marks = loaded.marks_of(user);
-            let step = step_of(user, &marks, now);
-            self.push_steps(conversation, loaded, vec![step], Some(user));
+            let news = tell_one(loaded, id, user, now);
+            self.push_steps(conversation, loaded, vec![news], Some(user));
         } else if rise.moved {
             loaded.untold.insert(user);
         }
@@ -216,24 +215,44 @@ impl Chat {
         }
     }
 
-    /// Sends steps to all who are in but one, and in the same moment moves their digests.
+    /// Sends steps to all who are in but one, and in the same moment moves their digests. Who hides how far
+    /// it has read is told what was delivered, and nothing where only reading moved.
     fn push_steps(
         &self,
         conversation: &Conversation,
         loaded: &Loaded,
-        steps: Vec<MarkStep>,
+        news: Vec<News>,
         except: Option<UserId>,
     ) {
         let id = conversation.id;
-        let event = Event::new(ServerFrame::Marks(Marks {
-            conversation: id,
-            marks: steps,
-        }));
+        let event_of = |marks: Vec<MarkStep>| {
+            let event = |marks| {
+                Event::new(ServerFrame::Marks(Marks {
+                    conversation: id,
+                    marks,
+                }))
+            };
+            Some(marks).filter(|marks| !marks.is_empty()).map(event)
+        };
+        let event = event_of(news.iter().map(|news| news.step).collect());
+        let without_shown = LazyCell::new(|| {
+            let delivered = news.iter().filter(|news| news.delivered_moved);
+            let step = |news: &News| MarkStep {
+                shown: None,
+                ..news.step
+            };
+            event_of(delivered.map(step).collect())
+        });
         for (user, _) in loaded.present() {
             if Some(user) != except
                 && let Some(hub) = self.hub.user(user)
             {
-                hub.push_with_part(Some(&event), id, loaded.part(id, user));
+                let event = if hub.is_shown() {
+                    &event
+                } else {
+                    &*without_shown
+                };
+                hub.push_with_part(event.as_ref(), id, loaded.part(id, user));
             }
         }
     }
@@ -251,18 +270,17 @@ impl Chat {
             return;
         }
         if loaded.tells_marks() {
-            for user in &untold {
-                loaded.tell(conversation.id, *user);
-            }
             let now = self.clock.now();
-            let moved = untold
+            let news = untold
                 .iter()
-                .map(|user| step_of(*user, &loaded.marks_of(*user), now))
+                .map(|user| tell_one(&mut loaded, conversation.id, *user, now))
                 .collect();
-            self.push_steps(conversation, &loaded, moved, None);
+            self.push_steps(conversation, &loaded, news, None);
         } else {
             for session in loaded.lookers.values() {
-                if let Some(ticks) = loaded.ticks_for(conversation.id, session.caller.user) {
+                let user = session.caller.user;
+                let is_shown = self.hub.user(user).is_some_and(|hub| hub.is_shown());
+                if let Some(ticks) = loaded.ticks_for(conversation.id, user, is_shown) {
                     session.push(&ServerFrame::Ticks(ticks));
                 }
             }
@@ -313,7 +331,7 @@ impl Chat {
             .await
             .map_err(problem_of_store)?;
         // Who hides how far it has read does not see it of others.
-        let shows = self.users.privacy(caller.user).await?.read_receipts;
+        let is_shown = self.users.is_shown(caller.user).await?;
         let Some(loaded) = conversation.try_loaded() else {
             return Err(Problem::new(Code::Internal));
         };
@@ -337,7 +355,7 @@ impl Chat {
             .map(|(user, _)| {
                 let marks = loaded.marks_of(user);
                 let delivered = marks.delivered >= request.seq;
-                let shown = shows && marks.shown >= request.seq;
+                let shown = is_shown && marks.shown >= request.seq;
                 Receipt {
                     user,
                     delivered,
@@ -468,6 +486,20 @@ impl Loaded {
             seq,
             at: now,
         })
+    }
+}
+
+/// A step that is to be told.
+struct News {
+    step: MarkStep,
+    delivered_moved: bool,
+}
+
+fn tell_one(loaded: &mut Loaded, id: ConversationId, user: UserId, now: Time) -> News {
+    let delivered_moved = loaded.tell(id, user);
+    News {
+        step: step_of(user, &loaded.marks_of(user), now),
+        delivered_moved,
     }
 }
 

@@ -141,6 +141,7 @@ impl Chat {
             }
         }
         let user = session.caller.user;
+        self.users.tell_hub(user).await?;
         for conversation in self.conversations_of(user).await? {
             let conversation = self.open(conversation).await?;
             let Some(loaded) = conversation.try_loaded() else {
@@ -172,6 +173,7 @@ impl Chat {
             return Ok(());
         };
         let conversation = self.open_for(session.caller.user, id).await?;
+        let is_shown = self.users.is_shown(session.caller.user).await?;
         {
             let Some(mut loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::NotFound));
@@ -180,7 +182,7 @@ impl Chat {
                 .member_in(session.caller.user)
                 .ok_or_else(|| Problem::new(Code::NotFound))?;
             loaded.lookers.insert(session.id, session.clone());
-            if let Some(ticks) = loaded.ticks_for(id, session.caller.user) {
+            if let Some(ticks) = loaded.ticks_for(id, session.caller.user, is_shown) {
                 session.push(&ServerFrame::Ticks(ticks));
             }
         }

@@ -17,6 +17,7 @@ use super::drive::changes_retention;
 use super::inbox::summary;
 use super::loaded::{Loaded, content_bytes};
 use super::{Chat, Conversation};
+use crate::hub::Part;
 use crate::session::Event;
 
 /// Bytes of content in one live event, about; one entry alone may have more.
@@ -81,7 +82,7 @@ impl Chat {
             let Some(hub) = self.hub.user(*user) else {
                 continue;
             };
-            let Some(conversation) = summary(id, loaded, *user) else {
+            let Some(conversation) = summary(id, loaded, *user, hub.is_shown()) else {
                 continue;
             };
             let event = Event::new(ServerFrame::Conversation(ConversationFrame {
@@ -99,7 +100,7 @@ impl Chat {
                     conversation: id,
                     seq: entry.seq(),
                 }));
-                hub.push_with_part(Some(&event), id, 0);
+                hub.push_with_part(Some(&event), id, Part::default());
             }
         }
     }

@@ -41,6 +41,8 @@ pub(super) struct Queued {
     pub direct_with: Option<UserId>,
     pub reply: Reply,
     pub received: Instant,
+    /// Its device wants to send nothing before it.
+    pub first: bool,
     /// About how much memory it takes.
     pub bytes: usize,
 }
@@ -89,33 +91,29 @@ impl Queue {
 
     /// Whether this send must wait until an earlier one of its device, which was refused for now, has
     /// come again (rule 2 of the design).
-    pub(super) fn is_behind(&self, device: DeviceId, client_id: ClientId) -> bool {
-        self.refused
-            .get(&device)
-            .is_some_and(|refused| refused.0 != client_id && holds(refused))
+    pub(super) fn is_behind(&self, queued: &Queued) -> bool {
+        let command = &queued.command;
+        let earlier = self.refused.get(&command.device);
+        !queued.first
+            && earlier.is_some_and(|refused| refused.0 != command.client_id && holds(refused))
     }
 
     /// Remembers how a send was answered.
-    pub(super) fn settled(
-        &mut self,
-        device: DeviceId,
-        client_id: ClientId,
-        answer: Result<(), &Problem>,
-    ) {
+    pub(super) fn settled(&mut self, queued: &Queued, answer: Result<(), &Problem>) {
+        if self.is_behind(queued) {
+            return;
+        }
+        let (device, client_id) = (queued.command.device, queued.command.client_id);
         let for_now =
             answer.is_err_and(|problem| matches!(problem.retry, Retry::Later | Retry::CatchUp));
-        match self.refused.get(&device) {
-            Some(refused) if refused.0 != client_id && holds(refused) => {}
-            _ if for_now => {
-                if self.refused.len() >= REFUSED_MAX {
-                    self.refused.retain(|_, refused| holds(refused));
-                }
-                self.refused.insert(device, (client_id, Instant::now()));
-            }
-            _ => {
-                self.refused.remove(&device);
-            }
+        if !for_now {
+            self.refused.remove(&device);
+            return;
         }
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.retain(|_, refused| holds(refused));
+        }
+        self.refused.insert(device, (client_id, Instant::now()));
     }
 }
 
@@ -143,7 +141,7 @@ impl Chat {
             || queue.bytes + queued.bytes > self.settings.queue_bytes_max;
         if full {
             let problem = Problem::new(Code::Busy).detail("too much waits in this conversation");
-            queue.settled(caller.device, client_id, Err(&problem));
+            queue.settled(&queued, Err(&problem));
             drop(queue);
             return self.answer(queued.reply, client_id, Err(problem));
         }
@@ -213,6 +211,7 @@ impl Chat {
                 direct_with,
                 reply,
                 received: Instant::now(),
+                first: frame.first,
                 bytes,
             },
         ))

@@ -7,6 +7,7 @@ use tidings_core::{ConversationId, UserId};
 use tidings_protocol::send::Send;
 use tidings_protocol::{ClientFrame, Code, Problem};
 
+use super::ordered::Place;
 use super::{App, rates};
 use crate::session::Caller;
 
@@ -33,22 +34,22 @@ impl App {
     ) -> Result<(), Refusal> {
         let charged = self.charge(caller.user, address);
         let place = match frame {
-            ClientFrame::Send(send) => conversation_of(caller, send).map(|id| (id, send.client_id)),
+            ClientFrame::Send(send) => conversation_of(caller, send).map(|conversation| Place {
+                device: caller.device,
+                conversation,
+                client_id: send.client_id,
+                first: send.first,
+            }),
             _ => None,
         };
-        let Some((conversation, client_id)) = place else {
+        let Some(place) = place else {
             return charged.map_err(Refusal::Answer);
         };
         let now = self.clock.now();
         match charged {
-            Ok(()) => self
-                .ordered
-                .pass(caller.device, conversation, client_id, now)
-                .map_err(Refusal::Answer),
+            Ok(()) => self.ordered.pass(place, now).map_err(Refusal::Answer),
             Err(problem) => {
-                let remembered = self
-                    .ordered
-                    .refused(caller.device, conversation, client_id, now);
+                let remembered = self.ordered.refused(place, now);
                 Err(if remembered {
                     Refusal::Answer(problem)
                 } else {

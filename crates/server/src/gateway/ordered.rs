@@ -1,5 +1,5 @@
 //! One device's sends in a conversation keep their order (rule 2): while one is refused for now, those
-//! behind it are refused with `behind`, until the refused one comes again.
+//! behind it are refused with `behind`, until the refused one comes again, or one that is said to be `first`.
 //!
 //! This is for what the gateway refuses, before the conversation sees it (rates). What a conversation
 //! refuses for now it remembers itself, in the same way. A send that is let through here is handed over in
@@ -30,6 +30,16 @@ pub(super) struct Ordered {
 #[derive(Debug, Default)]
 struct Refused(HashMap<ConversationId, (ClientId, Time)>);
 
+/// One send, by what its order goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) device: DeviceId,
+    pub(super) conversation: ConversationId,
+    pub(super) client_id: ClientId,
+    /// Its device wants to send nothing before it.
+    pub(super) first: bool,
+}
+
 impl Ordered {
     /// Nothing is refused yet.
     pub(super) fn new(devices_max: usize) -> Ordered {
@@ -44,26 +54,20 @@ impl Ordered {
     ///
     /// # Errors
     /// `behind` if an earlier one must come first.
-    pub(super) fn pass(
-        &self,
-        device: DeviceId,
-        conversation: ConversationId,
-        client_id: ClientId,
-        now: Time,
-    ) -> Result<(), Problem> {
+    pub(super) fn pass(&self, place: Place, now: Time) -> Result<(), Problem> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
         let mut devices = self.lock();
-        let Some(refused) = devices.get_mut(&device) else {
+        let Some(refused) = devices.get_mut(&place.device) else {
             return Ok(());
         };
-        if refused.is_behind(conversation, client_id, now) {
+        if refused.is_behind(place, now) {
             return Err(Problem::new(Code::Behind));
         }
-        refused.0.remove(&conversation);
+        refused.0.remove(&place.conversation);
         if refused.0.is_empty() {
-            devices.remove(&device);
+            devices.remove(&place.device);
         }
         self.counted(&devices);
         Ok(())
@@ -72,23 +76,17 @@ impl Ordered {
     /// Remembers that this send was refused for now, unless an earlier one was. Answers `false` if there is
     /// no room to remember it: then nothing more of this session may be taken.
     #[must_use]
-    pub(super) fn refused(
-        &self,
-        device: DeviceId,
-        conversation: ConversationId,
-        client_id: ClientId,
-        now: Time,
-    ) -> bool {
+    pub(super) fn refused(&self, place: Place, now: Time) -> bool {
         let mut devices = self.lock();
-        if devices.len() >= self.devices_max && !devices.contains_key(&device) {
+        if devices.len() >= self.devices_max && !devices.contains_key(&place.device) {
             devices.retain(|_, refused| refused.still(now));
             if devices.len() >= self.devices_max {
                 self.counted(&devices);
                 return false;
             }
         }
-        let refused = devices.entry(device).or_default();
-        let remembered = refused.remember(conversation, client_id, now);
+        let refused = devices.entry(place.device).or_default();
+        let remembered = refused.remember(place, now);
         self.counted(&devices);
         remembered
     }
@@ -103,23 +101,25 @@ impl Ordered {
 }
 
 impl Refused {
-    fn is_behind(&self, conversation: ConversationId, client_id: ClientId, now: Time) -> bool {
-        self.0.get(&conversation).is_some_and(|(earliest, at)| {
-            *earliest != client_id && now.millis_since(*at) < BEHIND_MS
-        })
+    fn is_behind(&self, place: Place, now: Time) -> bool {
+        let earliest = self.0.get(&place.conversation);
+        !place.first
+            && earliest.is_some_and(|(earliest, at)| {
+                *earliest != place.client_id && now.millis_since(*at) < BEHIND_MS
+            })
     }
 
-    fn remember(&mut self, conversation: ConversationId, client_id: ClientId, now: Time) -> bool {
-        if self.is_behind(conversation, client_id, now) {
+    fn remember(&mut self, place: Place, now: Time) -> bool {
+        if self.is_behind(place, now) {
             return true;
         }
-        if self.0.len() >= CONVERSATIONS_MAX && !self.0.contains_key(&conversation) {
+        if self.0.len() >= CONVERSATIONS_MAX && !self.0.contains_key(&place.conversation) {
             self.still(now);
             if self.0.len() >= CONVERSATIONS_MAX {
                 return false;
             }
         }
-        self.0.insert(conversation, (client_id, now));
+        self.0.insert(place.conversation, (place.client_id, now));
         true
     }
 
@@ -141,6 +141,15 @@ mod tests {
     const B: ClientId = ClientId([0xb; 16]);
     const C: ClientId = ClientId([0xc; 16]);
 
+    fn place(device: DeviceId, conversation: ConversationId, client_id: ClientId) -> Place {
+        Place {
+            device,
+            conversation,
+            client_id,
+            first: false,
+        }
+    }
+
     fn code(answer: Result<(), Problem>) -> Option<Code> {
         answer.err().map(|problem| problem.code)
     }
@@ -148,39 +157,66 @@ mod tests {
     #[test]
     fn those_behind_a_refused_one_wait_until_it_came_again() {
         let ordered = Ordered::new(10);
-        assert_eq!(code(ordered.pass(DEVICE, HERE, A, Time(0))), None);
-        assert!(ordered.refused(DEVICE, HERE, A, Time(0)));
+        assert_eq!(code(ordered.pass(place(DEVICE, HERE, A), Time(0))), None);
+        assert!(ordered.refused(place(DEVICE, HERE, A), Time(0)));
         assert_eq!(
-            code(ordered.pass(DEVICE, HERE, B, Time(1))),
+            code(ordered.pass(place(DEVICE, HERE, B), Time(1))),
             Some(Code::Behind)
         );
         assert!(
-            ordered.refused(DEVICE, HERE, C, Time(2)),
+            ordered.refused(place(DEVICE, HERE, C), Time(2)),
             "for its rate, but A stays the earliest"
         );
         let elsewhere = ConversationId([3; 16]);
-        assert_eq!(code(ordered.pass(DEVICE, elsewhere, B, Time(1))), None);
         assert_eq!(
-            code(ordered.pass(DeviceId([9; 16]), HERE, B, Time(1))),
+            code(ordered.pass(place(DEVICE, elsewhere, B), Time(1))),
             None
         );
-        assert_eq!(code(ordered.pass(DEVICE, HERE, A, Time(3))), None);
-        assert_eq!(code(ordered.pass(DEVICE, HERE, B, Time(4))), None);
-        assert_eq!(code(ordered.pass(DEVICE, HERE, C, Time(5))), None);
+        assert_eq!(
+            code(ordered.pass(place(DeviceId([9; 16]), HERE, B), Time(1))),
+            None
+        );
+        assert_eq!(code(ordered.pass(place(DEVICE, HERE, A), Time(3))), None);
+        assert_eq!(code(ordered.pass(place(DEVICE, HERE, B), Time(4))), None);
+        assert_eq!(code(ordered.pass(place(DEVICE, HERE, C), Time(5))), None);
+        assert!(ordered.lock().is_empty());
+    }
+
+    #[test]
+    fn one_that_is_first_takes_the_place_of_one_that_was_given_up() {
+        let ordered = Ordered::new(10);
+        let first = Place {
+            first: true,
+            ..place(DEVICE, HERE, B)
+        };
+        assert!(ordered.refused(place(DEVICE, HERE, A), Time(0)));
+        assert_eq!(code(ordered.pass(first, Time(1))), None);
+        assert_eq!(code(ordered.pass(place(DEVICE, HERE, C), Time(2))), None);
+
+        assert!(ordered.refused(place(DEVICE, HERE, A), Time(3)));
+        assert!(ordered.refused(first, Time(4)), "for its rate");
+        for behind in [A, C] {
+            let answer = ordered.pass(place(DEVICE, HERE, behind), Time(5));
+            assert_eq!(code(answer), Some(Code::Behind), "it is the earliest now");
+        }
+        assert_eq!(code(ordered.pass(place(DEVICE, HERE, B), Time(6))), None);
         assert!(ordered.lock().is_empty());
     }
 
     #[test]
     fn a_refused_one_that_never_comes_again_is_given_up() {
         let ordered = Ordered::new(10);
-        assert!(ordered.refused(DEVICE, HERE, A, Time(0)));
-        assert!(ordered.refused(DEVICE, HERE, A, Time(20_000)), "again");
+        assert!(ordered.refused(place(DEVICE, HERE, A), Time(0)));
+        assert!(
+            ordered.refused(place(DEVICE, HERE, A), Time(20_000)),
+            "again"
+        );
         assert_eq!(
-            code(ordered.pass(DEVICE, HERE, B, Time(20_000 + BEHIND_MS - 1))),
+            code(ordered.pass(place(DEVICE, HERE, B), Time(20_000 + BEHIND_MS - 1))),
             Some(Code::Behind)
         );
         assert_eq!(
-            code(ordered.pass(DEVICE, HERE, B, Time(20_000 + BEHIND_MS))),
+            code(ordered.pass(place(DEVICE, HERE, B), Time(20_000 + BEHIND_MS))),
             None
         );
     }
@@ -189,19 +225,19 @@ mod tests {
     fn the_table_is_bounded_and_makes_room_for_the_living() {
         let ordered = Ordered::new(2);
         for device in 1..=2 {
-            assert!(ordered.refused(DeviceId([device; 16]), HERE, A, Time(0)));
+            assert!(ordered.refused(place(DeviceId([device; 16]), HERE, A), Time(0)));
         }
-        assert!(!ordered.refused(DeviceId([3; 16]), HERE, A, Time(1)));
-        assert!(ordered.refused(DeviceId([3; 16]), HERE, A, Time(BEHIND_MS)));
+        assert!(!ordered.refused(place(DeviceId([3; 16]), HERE, A), Time(1)));
+        assert!(ordered.refused(place(DeviceId([3; 16]), HERE, A), Time(BEHIND_MS)));
         assert_eq!(ordered.lock().len(), 1);
 
         let ordered = Ordered::new(2);
         for conversation in 0..CONVERSATIONS_MAX {
             let conversation = ConversationId([conversation as u8; 16]);
-            assert!(ordered.refused(DEVICE, conversation, A, Time(0)));
+            assert!(ordered.refused(place(DEVICE, conversation, A), Time(0)));
         }
         let one_more = ConversationId([0xff; 16]);
-        assert!(!ordered.refused(DEVICE, one_more, A, Time(1)));
-        assert!(ordered.refused(DEVICE, one_more, A, Time(BEHIND_MS)));
+        assert!(!ordered.refused(place(DEVICE, one_more, A), Time(1)));
+        assert!(ordered.refused(place(DEVICE, one_more, A), Time(BEHIND_MS)));
     }
 }

@@ -61,6 +61,7 @@ impl Users {
                 })
                 .await?;
             if privacy {
+                users.tell_hub(caller.user).await?;
                 users.visibility_changed(caller.user);
             }
             Ok(me_of(caller.user, &changed))
@@ -140,6 +141,30 @@ impl Users {
         };
         let account = self.account(user).await?;
         Ok(account.map_or(nothing, |account| account.privacy))
+    }
+
+    /// Whether a user is shown how far others have read: as it lets them see itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_shown(&self, user: UserId) -> Result<bool, Problem> {
+        Ok(self.privacy(user).await?.read_receipts)
+    }
+
+    /// Tells the hub whether a user with live sessions is shown how far others have read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tell_hub(&self, user: UserId) -> Result<(), Problem> {
+        while let Some(hub) = self.hub.user(user) {
+            let is_shown = self.is_shown(user).await?;
+            hub.set_is_shown(is_shown);
+            // If it was changed meanwhile, the other who tells the hub may have been earlier.
+            if self.is_shown(user).await? == is_shown {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What the rules of a conversation need to know of its author, and in a direct one of the other.

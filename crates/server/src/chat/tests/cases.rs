@@ -1,7 +1,7 @@
 //! Sending: ticks, retries, order, groups.
 
 use tidings_protocol::entry::{Content, Settings};
-use tidings_protocol::send::{Action, EditAction, InviteAction, ReactAction, TargetAction};
+use tidings_protocol::send::{Action, EditAction, InviteAction, ReactAction, Send, TargetAction};
 use tidings_protocol::sync::HistoryRequest;
 use tidings_protocol::{Code, ServerFrame};
 use tidings_store::memory::AppendFailure;
@@ -174,6 +174,44 @@ async fn sends_behind_one_that_was_refused_for_now_wait_for_it() {
     assert_eq!(
         world.texts(&ben, begun.conversation).await,
         ["hello", "not behind", "first", "second"]
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_send_no_longer_holds_up_those_behind_it() {
+    let world = World::new();
+    let (anna, ben) = (world.person("anna").await, world.person("ben").await);
+    let begun = world.say(&anna, To(ben.caller.user), "hello").await;
+    let here = |text| said(In(begun.conversation), text);
+    let (cancelled, second, third) = (here("cancelled"), here("second"), here("third"));
+    world.store.fail_next(AppendFailure::NotDone);
+    assert_eq!(
+        world.send(&anna, cancelled).await.unwrap_err().code,
+        Code::Internal
+    );
+    assert_eq!(
+        world.send(&anna, second.clone()).await.unwrap_err().code,
+        Code::Behind
+    );
+    // It is the first now; refused for now itself, it is what the next one is behind.
+    let second = Send {
+        first: true,
+        ..second
+    };
+    world.store.fail_next(AppendFailure::NotDone);
+    assert_eq!(
+        world.send(&anna, second.clone()).await.unwrap_err().code,
+        Code::Internal
+    );
+    assert_eq!(
+        world.send(&anna, third.clone()).await.unwrap_err().code,
+        Code::Behind
+    );
+    world.send(&anna, second).await.unwrap();
+    world.send(&anna, third).await.unwrap();
+    assert_eq!(
+        world.texts(&ben, begun.conversation).await,
+        ["hello", "second", "third"]
     );
 }
 

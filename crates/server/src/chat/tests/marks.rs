@@ -1,8 +1,10 @@
 //! Ticks, unread counts, digests.
 
+use tidings_core::ConversationId;
+use tidings_protocol::account::{Audience, Privacy, ProfileChange};
 use tidings_protocol::entry::Settings;
 use tidings_protocol::mark::{MarkUpdate, ReceiptsRequest};
-use tidings_protocol::sync::HistoryRequest;
+use tidings_protocol::sync::{HistoryRequest, Member, MembersRequest};
 use tidings_protocol::{Code, ServerFrame};
 
 use super::world::Where::{In, To};
@@ -54,6 +56,145 @@ async fn ticks_reach_the_author_and_the_digests_agree() {
             .millis_since(receipt.delivered_at.unwrap()),
         2_000
     );
+}
+
+async fn let_read_be_seen(world: &World, device: &Device, read_receipts: bool) {
+    let change = ProfileChange {
+        privacy: Some(Privacy {
+            last_seen: Audience::Everyone,
+            read_receipts,
+        }),
+        ..ProfileChange::default()
+    };
+    let changed = world.users.change_profile(device.caller, change).await;
+    assert_eq!(changed.unwrap().privacy.read_receipts, read_receipts);
+}
+
+/// How far the device is told that somebody else has read.
+async fn shown_to(
+    world: &World,
+    device: &Device,
+    of: &Device,
+    conversation: ConversationId,
+) -> u64 {
+    let others = |members: Vec<Member>| {
+        let other = members
+            .into_iter()
+            .find(|member| member.user == of.caller.user);
+        other.map(|member| member.marks.shown)
+    };
+    let summary = world.conversation(device, conversation).await.unwrap();
+    let request = MembersRequest {
+        id: 1,
+        conversation,
+        after: None,
+        limit: None,
+    };
+    let page = world.chat.members(device.caller, request).await.unwrap();
+    let listed = others(page.members).unwrap();
+    if let Some(shown) = others(summary.members) {
+        assert_eq!(shown, listed);
+    }
+    listed
+}
+
+#[tokio::test]
+async fn who_hides_how_far_it_has_read_is_not_shown_it_of_others() {
+    let world = World::new();
+    let (anna, ben, carl) = (
+        world.person("anna").await,
+        world.person("ben").await,
+        world.person("carl").await,
+    );
+    let group = world
+        .group(&carl, &[&anna, &ben], Settings::default())
+        .await;
+    let direct = world.say(&anna, To(ben.caller.user), "hello").await;
+    let in_group = world.say(&anna, In(group), "hello").await;
+    let_read_be_seen(&world, &anna, false).await;
+    for (conversation, seq) in [(direct.conversation, direct.seq), (group, in_group.seq)] {
+        world.mark(&ben, conversation, seq, 0).await;
+        world.settle().await;
+        let _ = carl.frames();
+        let steps = mark_frames(&anna);
+        let delivered = steps.iter().map(|step| step.delivered).max().flatten();
+        assert_eq!(delivered, Some(seq));
+        world.mark(&ben, conversation, 0, seq).await;
+        world.settle().await;
+        assert_eq!(mark_frames(&anna), [], "not even that something was read");
+        assert_eq!(shown_to(&world, &anna, &ben, conversation).await, 0);
+    }
+    let to_carl = mark_frames(&carl);
+    let shown = to_carl.iter().map(|step| step.shown).max().flatten();
+    assert_eq!(shown, Some(in_group.seq), "who shows it is told");
+    assert_eq!(shown_to(&world, &carl, &ben, group).await, in_group.seq);
+    // Whether the setting is changed while a session lives, or before it begins: the digest and the inbox agree.
+    let another = world.another_device("anna").await;
+    for read_receipts in [false, true, false] {
+        let before = world.digest(&anna);
+        let was_shown = shown_to(&world, &anna, &ben, group).await > 0;
+        let_read_be_seen(&world, &anna, read_receipts).await;
+        assert_eq!(
+            world.digest(&anna) != before,
+            was_shown != read_receipts,
+            "a change is noticed"
+        );
+        assert_eq!(
+            shown_to(&world, &anna, &ben, group).await > 0,
+            read_receipts
+        );
+        for device in [&anna, &another, &ben, &carl] {
+            assert_eq!(world.digest(device), world.digest_of_inbox(device).await);
+        }
+    }
+    // A conversation that reaches a live session by itself says no more than one that is asked for.
+    let _ = anna.frames();
+    world.leave(&anna, group).await;
+    world.invite(&carl, group, &anna).await;
+    let frames = anna.frames();
+    let told = frames.iter().find_map(|frame| match frame {
+        ServerFrame::Conversation(frame) => Some(&frame.conversation),
+        _ => None,
+    });
+    for member in &told.unwrap().members {
+        let is_mine = member.user == anna.caller.user;
+        assert!(is_mine || member.marks.shown == 0, "{member:?}");
+    }
+    assert_eq!(world.digest(&anna), world.digest_of_inbox(&anna).await);
+}
+
+#[tokio::test]
+async fn ticks_of_a_large_group_hide_what_was_read_from_who_hides_it() {
+    let world = World::new();
+    let anna = world.person("anna").await;
+    let mut others = Vec::new();
+    for number in 0..33 {
+        others.push(world.person(&format!("person{number}")).await);
+    }
+    let members: Vec<&Device> = others.iter().collect();
+    let group = world.group(&anna, &members, Settings::default()).await;
+    let sent = world.say(&anna, In(group), "hello").await;
+    for other in &others {
+        world.mark(other, group, 0, sent.seq).await;
+    }
+    for (read_receipts, expected) in [(true, sent.seq), (false, 0)] {
+        let_read_be_seen(&world, &anna, read_receipts).await;
+        let session = anna.session.as_ref().unwrap();
+        let watched = world.chat.watch_conversation(session, Some(group)).await;
+        watched.unwrap();
+        let frames = anna.frames();
+        let ticks = frames.iter().find_map(|frame| match frame {
+            ServerFrame::Ticks(ticks) => Some((ticks.delivered, ticks.shown)),
+            _ => None,
+        });
+        assert_eq!(ticks, Some((sent.seq, expected)));
+        assert_eq!(
+            shown_to(&world, &anna, &others[0], group).await,
+            expected,
+            "in the list of members"
+        );
+        assert_eq!(world.digest(&anna), world.digest_of_inbox(&anna).await);
+    }
 }
 
 #[tokio::test]

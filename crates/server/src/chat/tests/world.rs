@@ -387,6 +387,7 @@ pub(super) fn act(conversation: Option<ConversationId>, action: Action) -> Send 
         after: None,
         if_epoch: None,
         action,
+        first: false,
     }
 }
 

@@ -37,6 +37,8 @@ pub(in crate::gateway) struct SendBody {
     after: Option<Position>,
     /// Only in this encryption epoch.
     if_epoch: Option<u64>,
+    /// Nothing that this device still wants to send in this conversation comes before this one.
+    first: bool,
 }
 
 /// A new group.
@@ -168,6 +170,7 @@ fn wish(
     Ok(place(Send {
         after: body.after,
         if_epoch: body.if_epoch,
+        first: body.first,
         ..plain(client_id, action)
     }))
 }
@@ -181,6 +184,7 @@ fn plain(client_id: ClientId, action: Action) -> Send {
         after: None,
         if_epoch: None,
         action,
+        first: false,
     }
 }
 

@@ -166,16 +166,20 @@ async fn who_is_silent_is_cut_off() {
 
 #[tokio::test]
 async fn bad_frames_are_answered_and_a_few_are_forgiven() {
-    let world = World::with(|settings| settings.limits.bad_frames_per_minute_max = 8).await;
+    let world = World::with(|settings| settings.limits.bad_frames_per_minute_max = 9).await;
     let ada = world.person("ada").await;
     let mut client = world.connect(&ada, Encoding::Json).await;
     let deep = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
     let deep_history = format!(r#"{{"history":{{"id":5,"conversation":{deep}}}}}"#);
+    let client_id = tidings_core::ClientId([7; 16]);
+    let dance = json!({ "send": { "id": 4, "client_id": client_id, "action": { "dance": {} } } });
+    let dance = dance.to_string();
     for (text, code, id) in [
         ("{", "malformed_frame", None),
         ("\"ping\"", "malformed_frame", None),
         (r#"{"ping":{"id":-1}}"#, "malformed_frame", None),
         (r#"{"fly":{"id":4}}"#, "unknown_frame", Some(4)),
+        (dance.as_str(), "malformed_frame", Some(4)),
         (deep.as_str(), "malformed_frame", None),
         (deep_history.as_str(), "malformed_frame", None),
     ] {
@@ -215,6 +219,12 @@ async fn bad_frames_are_answered_and_a_few_are_forgiven() {
     }
     client.send_raw(Message::text("{}")).await;
     assert_eq!(code_of(&client.next().await), "malformed_frame");
+    // {99: {0: 7}}
+    let fly = vec![0xa1, 0x18, 0x63, 0xa1, 0x00, 0x07];
+    client.send_raw(Message::binary(fly)).await;
+    let error = client.next().await;
+    assert_eq!(code_of(&error), "unknown_frame");
+    assert_eq!(error["error"]["id"], 7);
     client.send(&json!({ "ping": { "id": 8 } })).await;
     assert_eq!(client.until("pong").await["id"], 8);
 }
