@@ -137,7 +137,7 @@ impl Hub {
         caller: Caller,
         event: &Event,
         conversation: ConversationId,
-        part: u64,
+        part: Part,
     ) {
         let Some(hub) = self.user(caller.user) else {
             return;
