@@ -28,6 +28,10 @@ const MARKS_PAGE: usize = 1_000;
 impl Chat {
     /// Looks for expired messages and bounded retentions, for ever.
     pub async fn keep(self: Arc<Self>) {
+        while let Err(error) = self.come_back().await {
+            tracing::error!(%error, "it could not be read how long the server was away");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let expiries = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(self.settings.expiry_every_ms)).await;
@@ -44,7 +48,7 @@ impl Chat {
                 tokio::time::sleep(Duration::from_secs(self.settings.retention_every_s)).await;
             }
         };
-        tokio::join!(expiries, retentions);
+        tokio::join!(expiries, retentions, self.stay_there());
     }
 
     /// Erases the bodies of what has expired. Clients see to it by themselves.
@@ -333,11 +337,7 @@ impl Chat {
         }) else {
             return Ok(0);
         };
-        let silent_before = self
-            .clock
-            .now()
-            .0
-            .saturating_sub(self.settings.device_silent_days.saturating_mul(DAY_MILLIS));
+        let silent_before = self.silent_before();
         let mut lowest = head;
         for (user, delivered, joined) in members {
             let devices = self.users.device_records(user).await?;
@@ -346,7 +346,7 @@ impl Chat {
                 lowest = lowest.min(delivered.max(joined));
             }
             for record in devices {
-                if record.last_seen.0 < silent_before {
+                if record.last_seen < silent_before {
                     continue;
                 }
                 let mark = device_marks.get(&record.device.0).copied().unwrap_or(0);

@@ -5,6 +5,7 @@
 //! (`publish`). Reading (`inbox`, `history`) and marks (`marks`) work on the same loaded
 //! conversation (`loaded`). `keep` is what happens by itself: expiry, trimming, summaries.
 
+mod absence;
 mod counting;
 mod diffusion;
 mod drive;
@@ -21,7 +22,7 @@ mod queue;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct Chat {
     /// Which conversation each session has on its screen.
     watching: Mutex<HashMap<u64, Arc<Conversation>>>,
     draining: AtomicBool,
+    /// Until this time no device is taken for silent: see `absence`.
+    spared_until: AtomicU64,
     /// Commands that were accepted and not answered yet.
     outstanding: AtomicUsize,
 }
@@ -117,6 +120,7 @@ impl Chat {
             lanes: (0..lane_count()).map(|_| Lane::default()).collect(),
             watching: Mutex::default(),
             draining: AtomicBool::new(false),
+            spared_until: AtomicU64::new(0),
             outstanding: AtomicUsize::new(0),
         })
     }

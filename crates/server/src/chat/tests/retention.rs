@@ -135,6 +135,33 @@ async fn the_last_laggard_revoked_lets_the_log_be_trimmed() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_away_itself_takes_no_device_for_silent() {
+    let world = until_delivered();
+    let (anna, ben) = (world.person("anna").await, world.person("ben").await);
+    let mut away = world.another_device("ben").await;
+    world.disconnect(&mut away);
+    world.chat.come_back().await.unwrap();
+    let sent = world.say(&anna, To(ben.caller.user), "secret").await;
+    for device in [&anna, &ben] {
+        world.mark(device, sent.conversation, sent.seq, 0).await;
+    }
+    let trimmed = async |world: &World| {
+        world.chat.keep_retentions().await.unwrap();
+        let told = world.conversation(&anna, sent.conversation).await;
+        told.unwrap().trimmed
+    };
+    // For forty days nothing runs; the first thing that happens then is a look at what may be trimmed.
+    world.advance(40 * 24 * 3_600_000);
+    world.chat.come_back().await.unwrap();
+    assert_eq!(trimmed(&world).await, 0, "it had no chance to come");
+    world.advance(29 * 24 * 3_600_000);
+    world.chat.come_back().await.unwrap();
+    assert_eq!(trimmed(&world).await, 0, "nor after another restart");
+    world.advance(61 * 24 * 3_600_000);
+    assert_eq!(trimmed(&world).await, sent.seq, "it had its time");
+}
+
+#[tokio::test]
 async fn a_device_that_never_returns_is_owed_nothing_after_its_time() {
     let world = until_delivered();
     let (anna, ben) = (world.person("anna").await, world.person("ben").await);
