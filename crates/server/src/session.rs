@@ -174,9 +174,16 @@ impl Session {
         let bytes = event.bytes(self.encoding);
         let mut queue = self.lock();
         let is_first = queue.frames.is_empty();
-        let is_queued = queue.push(bytes, self.limits);
-        queue.lingers |= is_first && is_queued;
-        is_first && is_queued
+        if !queue.push(bytes, self.limits) {
+            return false;
+        }
+        if queue.closed.is_some() {
+            drop(queue);
+            self.wake.notify_one();
+            return false;
+        }
+        queue.lingers |= is_first;
+        is_first
     }
 
     /// What waits for more is written now.

@@ -191,10 +191,10 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
     let applied = applied.map_err(io::Error::other)?;
     let segments = journal::segments(folder)?;
     let (layer, mut unsynced) = (Layer::default(), std::collections::HashMap::new());
-    let (mut records, mut newest) = (0, applied);
+    let (mut records, mut newest, mut torn) = (0, applied, None);
     for &id in segments.iter().filter(|id| **id > applied) {
         newest = id;
-        records += journal::replay(folder, id, |record| {
+        let replayed = journal::replay(folder, id, |record| {
             for body in &record.bodies {
                 if let Some(file) = files.write_again(body)? {
                     unsynced.insert(body.file, file);
@@ -203,6 +203,13 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
             layer.take(record.changes.into_iter(), place);
             Ok(())
         })?;
+        // Nothing is begun after a commit that was not written whole.
+        if let Some(torn) = torn.filter(|_| replayed.records > 0) {
+            let what = format!("segment {torn} breaks off, but segment {id} goes on");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        records += replayed.records;
+        torn = torn.or((!replayed.is_clean).then_some(id));
     }
     for file in unsynced.into_values() {
         file.sync_data()?;
@@ -215,4 +222,50 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
         journal::delete(folder, id)?;
     }
     Ok(newest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Change;
+
+    fn write(segment: &mut Segment, key: &[u8]) {
+        let change = Change {
+            table: 9,
+            key: key.into(),
+            value: Some(b"value".into()),
+        };
+        segment.write(&[], &[change]).unwrap();
+    }
+
+    #[test]
+    fn a_journal_with_a_hole_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&folder.path().join("rows"), &Settings::default()).unwrap();
+        let files = BodyFiles::new(folder.path().join("bodies"));
+        let journal = folder.path().join("journal");
+        std::fs::create_dir(&journal).unwrap();
+        let mut segments: Vec<Segment> = (1..=3)
+            .map(|id| Segment::create(&journal, id).unwrap())
+            .collect();
+        write(&mut segments[0], b"one");
+        write(&mut segments[0], b"two");
+        write(&mut segments[1], b"three");
+        let path = journal.join("0000000000000001.journal");
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = whole.clone();
+        damaged[40] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        let refused = replay(&tables, &files, &journal).unwrap_err().to_string();
+        assert_eq!(refused, "segment 1 breaks off, but segment 2 goes on");
+        assert_eq!(journal::segments(&journal).unwrap(), [1, 2, 3]);
+        assert_eq!(tables.documents.get(b"three").unwrap(), None);
+
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!(replay(&tables, &files, &journal).unwrap(), 4);
+        for key in [&b"one"[..], b"two", b"three"] {
+            assert!(tables.documents.get(key).unwrap().is_some());
+        }
+        assert_eq!(journal::segments(&journal).unwrap(), [0; 0]);
+    }
 }

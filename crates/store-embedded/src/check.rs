@@ -28,7 +28,8 @@ use crate::{damaged, damaged_row};
 /// Further findings are not listed.
 const FINDINGS_MAX: usize = 1_000;
 
-/// Verifies the data directory of a store that is not running. Nothing is found if the list is empty.
+/// Verifies the data directory of a store that is not running, after what a crash left in its journal was
+/// brought into the tables as a start would do. Nothing is found if the list is empty.
 ///
 /// # Errors
 /// When the directory cannot be opened at all; what is wrong inside it is in the list.

@@ -16,7 +16,7 @@ use crate::group::{Caches, Done, Finished, Group};
 use crate::journal::Segment;
 use crate::late::{Late, Taking};
 use crate::layers::Layer;
-use crate::queue::{Request, Waiting};
+use crate::queue::{Answer, Request, Waiting};
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::tables::{Tables, place};
@@ -24,7 +24,7 @@ use crate::tables::{Tables, place};
 /// A layer is closed after this time, so that a start-up after a crash has little to replay.
 const LAYER_FOR: Duration = Duration::from_secs(1);
 /// When a layer could not be closed, because the one before was not applied, it is tried again.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// A layer with more in the journal is closed at once.
 const LAYER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// With more than this in the journal, commits wait for the tables.
@@ -43,6 +43,8 @@ pub(crate) struct Committer {
     layer: Arc<Layer>,
     /// When the layer is to be closed, if there are rows in it.
     close_at: Option<Instant>,
+    /// Who wants to know when everything up to now is in the tables, and waits for the layer to be closed.
+    waiting: Vec<Answer<(), StoreError>>,
     applying: Applying,
 }
 
@@ -65,6 +67,7 @@ impl Committer {
             caches: Caches::default(),
             segment,
             close_at: None,
+            waiting: Vec::new(),
             applying,
         }
     }
@@ -72,8 +75,7 @@ impl Committer {
     /// Commits until the store closes.
     pub(crate) fn run(mut self, waiting: &Waiting) {
         loop {
-            let until = [self.late.due(), self.close_at].into_iter().flatten().min();
-            let drained = waiting.drain(until, self.settings.commit_requests_max);
+            let drained = waiting.drain(self.wakes_at(), self.settings.commit_requests_max);
             let (mut requests, mut places) = (Vec::with_capacity(drained.len()), Vec::new());
             for (request, place) in drained {
                 requests.push(request);
@@ -90,11 +92,17 @@ impl Committer {
         }
     }
 
+    /// When there is something to do although nobody asks.
+    fn wakes_at(&self) -> Option<Instant> {
+        let times = [self.late.due(), self.close_at];
+        let has_stopped = self.stop.reason().is_some();
+        times.into_iter().flatten().min().filter(|_| !has_stopped)
+    }
+
     fn commit(&mut self, requests: Vec<Request>, closes: bool) {
         if let Some(reason) = self.stop.reason() {
             // Dropping the requests answers them.
             tracing::debug!(reason, "requests dropped, the store has stopped");
-            self.close_at = None;
             return;
         }
         let wants_late = closes
@@ -123,10 +131,8 @@ impl Committer {
                     }
                 }
                 done.answers.into_iter().for_each(|answer| answer());
-                self.close_layer(closes || !done.applied.is_empty());
-                for answer in done.applied {
-                    self.applying.hand_over(Task::Tell(answer));
-                }
+                self.waiting.extend(done.applied);
+                self.close_layer(closes);
             }
             Err(error) => self.stop.fatal(&error.to_string()),
         }
@@ -147,23 +153,30 @@ impl Committer {
     /// Hands the layer over to be applied and begins another one: if it must be, or if it is time and the
     /// one before is done.
     fn close_layer(&mut self, must: bool) {
-        let Some(close_at) = self.close_at else {
-            return;
-        };
-        let now = Instant::now();
-        let bytes = self.segment.bytes();
-        let segment = if must || bytes >= JOURNAL_BYTES_MAX {
-            self.applying.wait_for_segment()
-        } else if now >= close_at || bytes >= LAYER_BYTES_MAX {
-            self.applying.free_segment()
-        } else {
-            return;
-        };
-        let Some(segment) = segment else {
-            // The layer before is not applied yet.
-            self.close_at = Some(now + RETRY_AFTER);
-            return;
-        };
+        if let Some(close_at) = self.close_at {
+            let now = Instant::now();
+            let bytes = self.segment.bytes();
+            let is_time = now >= close_at || bytes >= LAYER_BYTES_MAX || !self.waiting.is_empty();
+            let segment = if must || bytes >= JOURNAL_BYTES_MAX {
+                self.applying.wait_for_segment()
+            } else if is_time {
+                self.applying.free_segment()
+            } else {
+                return;
+            };
+            let Some(segment) = segment else {
+                // The layer before is not applied yet.
+                self.close_at = Some(now + RETRY_AFTER);
+                return;
+            };
+            self.close(segment);
+        }
+        for answer in self.waiting.drain(..) {
+            self.applying.hand_over(Task::Tell(answer));
+        }
+    }
+
+    fn close(&mut self, segment: Segment) {
         self.close_at = None;
         let closed = Closed {
             layer: std::mem::replace(&mut self.layer, self.tables.layers.push()),

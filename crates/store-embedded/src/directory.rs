@@ -117,7 +117,16 @@ impl Directory {
                 what,
             });
         }
-        std::fs::create_dir_all(path.join(JOURNAL)).map_err(failed)?;
+        let journal = path.join(JOURNAL);
+        // Format 1 had none, and a new directory has none yet.
+        if format.is_none_or(|format| format == 1) {
+            std::fs::create_dir_all(&journal).map_err(failed)?;
+        } else if !journal.is_dir() {
+            return Err(OpenError::Damaged {
+                path: path.to_owned(),
+                what: format!("{JOURNAL} is missing, and with it what was committed last"),
+            });
+        }
         Ok(Directory {
             path: path.to_owned(),
             is_new,

@@ -195,33 +195,45 @@ pub(crate) fn delete(folder: &Path, id: u64) -> io::Result<()> {
     std::fs::remove_file(path_of(folder, id))
 }
 
-/// Calls `each` with the records of a segment in their order, up to the first that was not written whole:
-/// it was never acknowledged, and nothing was written after it. Answers how many there were.
+/// What was found in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replayed {
+    /// Whole records.
+    pub(crate) records: u64,
+    /// Whether there is nothing behind them. If there is, it is a record that was not written whole: never
+    /// acknowledged, and the last that was ever begun.
+    pub(crate) is_clean: bool,
+}
+
+/// Calls `each` with the whole records of a segment in their order.
 pub(crate) fn replay(
     folder: &Path,
     id: u64,
     mut each: impl FnMut(Record) -> io::Result<()>,
-) -> io::Result<u64> {
+) -> io::Result<Replayed> {
     let bytes = std::fs::read(path_of(folder, id))?;
     // A crash came while it was made.
     let is_begun = bytes.get(..8) == Some(MAGIC) && bytes.get(8..16) == Some(&id.to_le_bytes());
     let mut rest = bytes.get(HEADER as usize..).unwrap_or_default();
-    let mut count = 0;
+    let mut records = 0;
     while is_begun && let Some((payload, next)) = whole_record(rest, id) {
         let record = parse(payload).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
                     "record {} of journal segment {id} cannot be understood",
-                    count + 1
+                    records + 1
                 ),
             )
         })?;
         each(record)?;
-        count += 1;
+        records += 1;
         rest = next;
     }
-    Ok(count)
+    Ok(Replayed {
+        records,
+        is_clean: !is_begun || rest.iter().all(|byte| *byte == 0),
+    })
 }
 
 /// The payload of the record at the beginning and what follows it, if there is one and it is whole.
@@ -308,11 +320,11 @@ mod tests {
 
     fn read(folder: &Path, id: u64) -> Vec<Record> {
         let mut records = Vec::new();
-        let count = replay(folder, id, |record| {
+        let replayed = replay(folder, id, |record| {
             records.push(record);
             Ok(())
         });
-        assert_eq!(count.unwrap(), records.len() as u64);
+        assert_eq!(replayed.unwrap().records, records.len() as u64);
         records
     }
 

@@ -14,6 +14,16 @@ use fjall::{UserKey, UserValue};
 /// Rows of one part of a table. `None`: the row is deleted.
 pub(crate) type Part = BTreeMap<UserKey, Option<UserValue>>;
 
+/// The keys of a range.
+pub(crate) type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// From which end a range is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Front,
+    Back,
+}
+
 /// A change of one row, as it is written to the journal and taken into a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -39,19 +49,17 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Takes changes in, all at one moment; answers how many rows are new in it.
+    /// Takes changes in, all at one moment.
     pub(crate) fn take(
         &self,
         changes: impl Iterator<Item = Change>,
         place: impl Fn(u8, &[u8]) -> Place,
-    ) -> usize {
+    ) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new = 0;
         for Change { table, key, value } in changes {
             let part = parts.entry(place(table, &key)).or_default();
-            new += usize::from(part.insert(key, value).is_none());
+            part.insert(key, value);
         }
-        new
     }
 
     /// Calls `each` with every row.
@@ -69,11 +77,16 @@ impl Layer {
         parts.get(&place)?.get(key).cloned()
     }
 
-    fn range(&self, place: Place, range: (Bound<&[u8]>, Bound<&[u8]>), into: &mut Part) {
+    fn range(&self, place: Place, range: Range<'_>, end: End, max: usize, into: &mut Part) {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = parts.get(&place) {
-            let rows = part.range::<[u8], _>(range);
-            into.extend(rows.map(|(key, value)| (key.clone(), value.clone())));
+        let Some(part) = parts.get(&place) else {
+            return;
+        };
+        let rows = part.range::<[u8], _>(range);
+        let copy = |(key, value): (&UserKey, &Option<UserValue>)| (key.clone(), value.clone());
+        match end {
+            End::Front => into.extend(rows.take(max).map(copy)),
+            End::Back => into.extend(rows.rev().take(max).map(copy)),
         }
     }
 }
@@ -88,20 +101,27 @@ impl Stack {
         self.0.iter().rev().find_map(|layer| layer.get(place, key))
     }
 
-    /// What the layers say of the rows in a range.
-    pub(crate) fn range(&self, place: Place, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Part {
+    /// What the layers say of the rows in a range: the first or last `max` of them.
+    pub(crate) fn range(&self, place: Place, range: Range<'_>, end: End, max: usize) -> Part {
         let mut rows = Part::new();
         if !is_empty(range) {
+            // What is among the first of all is among the first of its layer.
             for layer in &self.0 {
-                layer.range(place, range, &mut rows);
+                layer.range(place, range, end, max, &mut rows);
             }
+        }
+        while rows.len() > max {
+            match end {
+                End::Front => rows.pop_last(),
+                End::Back => rows.pop_first(),
+            };
         }
         rows
     }
 }
 
 /// A range that ends before it begins has no rows.
-fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+fn is_empty(range: Range<'_>) -> bool {
     match range {
         (Bound::Included(from), Bound::Included(to)) => from > to,
         (

@@ -1,12 +1,14 @@
 //! The embedded store: everything in one data directory, nothing else to install.
 //!
 //! Rows (envelopes, indexes, marks, states, documents) lie in one LSM tree (fjall), bodies in files of
-//! their own (`bodies`), so that erasing one is overwriting it. One thread commits (`commit`), many
-//! requests at a time; one looks after the disk (`upkeep`); reads go straight to the tables (`read`).
+//! their own (`bodies`), so that erasing one is overwriting it. In front of both is a journal (`journal`;
+//! what fjall calls its journals is always called fjall's). One thread commits (`commit`), many requests
+//! at a time; one brings what is committed into the tables (`apply`); one looks after the disk (`upkeep`).
+//! Reads see the tables through what is not in them yet (`read`, `layers`, `late`).
 //!
-//! A write passes through `queue` → `commit` → `group` → `bodies` and `tables`, and only then is
-//! it answered. Beside that there are `check`, which verifies every invariant on the disk, and
-//! `backup`, which copies a store that is running.
+//! A write passes through `queue` → `commit` → `group` → `journal` and is answered; then through
+//! `layers` → `apply` → `tables`. Beside that there are `check`, which verifies every invariant on the
+//! disk, and `backup`, which copies a store that is running.
 
 mod apply;
 mod at;

@@ -21,7 +21,8 @@ pub struct Settings {
     pub commit_requests_max: usize,
     /// Requests that wait for the committer; further ones wait before they are taken.
     pub queue_requests_max: usize,
-    /// Rows that a start-up after a crash has to replay, about 2 µs each.
+    /// Rows in fjall's journals, which a start-up after a crash has to replay, about 2 µs each; what is in our own
+    /// comes on top, a second's worth.
     pub journal_rows_max: u64,
     /// Late marks reach the disk at most this long after they were raised.
     pub late_within: Duration,

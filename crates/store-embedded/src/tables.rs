@@ -16,7 +16,7 @@ use tidings_store::StoreError;
 
 use crate::damaged;
 use crate::keys::{self, LOG};
-use crate::layers::{Change, Layers, Part, Place, Stack};
+use crate::layers::{Change, End, Layers, Place, Range, Stack};
 use crate::settings::Settings;
 
 /// fjall's journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
@@ -153,8 +153,8 @@ impl Tables {
         tables.map(|table| (TABLES[usize::from(table.number)].0, table))
     }
 
-    /// What is in the layers and tables at this moment, nearly: of the newest layer later changes may be
-    /// seen, of each commit all or none.
+    /// What is in the tables at this moment, under the layers. The newest layer goes on taking commits: what is
+    /// read later may be newer, never older.
     pub(crate) fn view(&self) -> View {
         // In this order: what moves down in between is found in the tables.
         let stack = self.layers.stack();
@@ -242,7 +242,7 @@ impl Table {
     /// and stays within that log.
     pub(crate) fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Rows {
         let range = bounds(&range);
-        let fresh = self.layers.stack().range(self.place(range), range);
+        let fresh = Fresh::new(self.layers.stack(), self.place(range), range);
         Rows::new(fresh, self.stored.range::<&[u8], _>(range))
     }
 
@@ -252,7 +252,7 @@ impl Table {
         self.range::<&[u8], _>((Bound::Included(prefix.as_ref()), bound(&end)))
     }
 
-    fn place(&self, (from, _): (Bound<&[u8]>, Bound<&[u8]>)) -> Place {
+    fn place(&self, (from, _): Range<'_>) -> Place {
         match from {
             Bound::Included(key) | Bound::Excluded(key) => place(self.number, key),
             Bound::Unbounded => place(self.number, &[]),
@@ -260,7 +260,7 @@ impl Table {
     }
 }
 
-/// What was there at one moment.
+/// See [`Tables::view`].
 pub(crate) struct View {
     stack: Stack,
     snapshot: Snapshot,
@@ -283,7 +283,7 @@ impl View {
     /// As [`Table::range`].
     pub(crate) fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, table: &Table, range: R) -> Rows {
         let range = bounds(&range);
-        let fresh = self.stack.range(table.place(range), range);
+        let fresh = Fresh::new(self.stack.clone(), table.place(range), range);
         Rows::new(fresh, self.snapshot.range::<&[u8], _>(&table.stored, range))
     }
 
@@ -294,9 +294,7 @@ impl View {
     }
 }
 
-fn bounds<'a, K: AsRef<[u8]> + 'a, R: RangeBounds<K>>(
-    range: &'a R,
-) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+fn bounds<'a, K: AsRef<[u8]> + 'a, R: RangeBounds<K>>(range: &'a R) -> Range<'a> {
     (
         range.start_bound().map(AsRef::as_ref),
         range.end_bound().map(AsRef::as_ref),
@@ -319,9 +317,79 @@ fn bound(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     end.as_ref().map(Vec::as_slice)
 }
 
+/// Rows of the layers that are taken at a time.
+const FRESH_ROWS: usize = 64;
+
+/// What the layers say of the rows in a range, taken a few at a time from either end.
+struct Fresh {
+    stack: Stack,
+    place: Place,
+    /// What is not taken yet.
+    rest: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    front: VecDeque<Row>,
+    back: VecDeque<Row>,
+}
+
+/// A row as the layers have it; `None`: it is deleted.
+type Row = (UserKey, Option<UserValue>);
+
+impl Fresh {
+    fn new(stack: Stack, place: Place, (from, to): Range<'_>) -> Fresh {
+        Fresh {
+            stack,
+            place,
+            rest: (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec)),
+            front: VecDeque::new(),
+            back: VecDeque::new(),
+        }
+    }
+
+    fn take(&mut self, end: End) -> VecDeque<Row> {
+        let rest = (bound(&self.rest.0), bound(&self.rest.1));
+        let rows = self.stack.range(self.place, rest, end, FRESH_ROWS);
+        let excluded =
+            |row: Option<(&UserKey, _)>| row.map(|(key, _)| Bound::Excluded(key.to_vec()));
+        match end {
+            End::Front => {
+                if let Some(last) = excluded(rows.last_key_value()) {
+                    self.rest.0 = last;
+                }
+            }
+            End::Back => {
+                if let Some(first) = excluded(rows.first_key_value()) {
+                    self.rest.1 = first;
+                }
+            }
+        }
+        rows.into_iter().collect()
+    }
+
+    /// The deque whose front is the next row from the front.
+    fn front(&mut self) -> &mut VecDeque<Row> {
+        if self.front.is_empty() {
+            self.front = self.take(End::Front);
+        }
+        match self.front.is_empty() {
+            true => &mut self.back,
+            false => &mut self.front,
+        }
+    }
+
+    /// The deque whose back is the next row from the back.
+    fn back(&mut self) -> &mut VecDeque<Row> {
+        if self.back.is_empty() {
+            self.back = self.take(End::Back);
+        }
+        match self.back.is_empty() {
+            true => &mut self.front,
+            false => &mut self.back,
+        }
+    }
+}
+
 /// Rows from either end: those of the layers, and of the tables those that no layer has changed.
 pub(crate) struct Rows {
-    fresh: VecDeque<(UserKey, Option<UserValue>)>,
+    fresh: Fresh,
     stored: Iter,
     /// The next rows of the tables from the front and from the back.
     front: Option<Pair>,
@@ -329,9 +397,9 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    fn new(fresh: Part, stored: Iter) -> Rows {
+    fn new(fresh: Fresh, stored: Iter) -> Rows {
         Rows {
-            fresh: fresh.into_iter().collect(),
+            fresh,
             stored,
             front: None,
             back: None,
@@ -350,7 +418,8 @@ impl Iterator for Rows {
                     next => next.and_then(Result::ok).or_else(|| self.back.take()),
                 };
             }
-            let is_fresh = match (self.fresh.front(), &self.front) {
+            let fresh = self.fresh.front();
+            let is_fresh = match (fresh.front(), &self.front) {
                 (Some((fresh, _)), Some((stored, _))) if fresh > stored => false,
                 (Some((fresh, _)), Some((stored, _))) => {
                     if fresh == stored {
@@ -363,7 +432,7 @@ impl Iterator for Rows {
             if !is_fresh {
                 return self.front.take().map(Ok);
             }
-            if let Some((key, Some(value))) = self.fresh.pop_front() {
+            if let Some((key, Some(value))) = fresh.pop_front() {
                 return Some(Ok((key, value)));
             }
         }
@@ -379,7 +448,8 @@ impl DoubleEndedIterator for Rows {
                     next => next.and_then(Result::ok).or_else(|| self.front.take()),
                 };
             }
-            let is_fresh = match (self.fresh.back(), &self.back) {
+            let fresh = self.fresh.back();
+            let is_fresh = match (fresh.back(), &self.back) {
                 (Some((fresh, _)), Some((stored, _))) if fresh < stored => false,
                 (Some((fresh, _)), Some((stored, _))) => {
                     if fresh == stored {
@@ -392,7 +462,7 @@ impl DoubleEndedIterator for Rows {
             if !is_fresh {
                 return self.back.take().map(Ok);
             }
-            if let Some((key, Some(value))) = self.fresh.pop_back() {
+            if let Some((key, Some(value))) = fresh.pop_back() {
                 return Some(Ok((key, value)));
             }
         }
@@ -473,7 +543,7 @@ mod tests {
             tables.layers.push().take(changes, place)
         };
         let old = [(1, Some("old")), (4, None), (5, Some("old")), (6, None)];
-        assert_eq!(layer(&old), 4);
+        layer(&old);
         layer(&[(5, None), (6, Some("new")), (8, None), (9, Some("new"))]);
         let expected = [(1, "old"), (2, "stored"), (6, "new"), (9, "new")];
 
@@ -510,5 +580,44 @@ mod tests {
         assert_eq!(entries.get(&key(8)).unwrap(), None);
         let none = entries.range::<[u8; 25], _>((Bound::Excluded(key(6)), Bound::Excluded(key(6))));
         assert_eq!(none.count(), 0);
+    }
+
+    #[test]
+    fn many_fresh_rows_are_read_from_both_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(folder.path(), &Settings::default()).unwrap();
+        let entries = &tables.entries;
+        for seq in (0..500).step_by(5) {
+            entries.stored().insert(key(seq), "stored").unwrap();
+        }
+        for step in [3, 2] {
+            let changes = (0..500).step_by(step).map(|seq| Change {
+                table: entries.number,
+                key: key(seq).into(),
+                value: (seq % 7 != 0).then(|| "fresh".into()),
+            });
+            tables.layers.push().take(changes, place);
+        }
+        let is_changed = |seq: u64| seq % 3 == 0 || seq % 2 == 0;
+        let expected: Vec<u64> = (0..500)
+            .filter(|seq| match is_changed(*seq) {
+                true => seq % 7 != 0,
+                false => seq % 5 == 0,
+            })
+            .collect();
+        for turn in [1, 2, 3, 10, 400] {
+            let mut rows = entries.range(key(0)..=key(499));
+            let (mut front, mut back) = (Vec::new(), Vec::new());
+            for step in 0..=expected.len() {
+                let (next, taken) = match step % turn {
+                    0 => (rows.next(), &mut front),
+                    _ => (rows.next_back(), &mut back),
+                };
+                let keys = next.map(|row| keys::parse_seq(&row.unwrap().0).unwrap());
+                taken.extend(keys);
+            }
+            front.extend(back.into_iter().rev());
+            assert_eq!(front, expected, "one in {turn} from the front");
+        }
     }
 }

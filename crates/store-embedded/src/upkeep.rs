@@ -14,13 +14,13 @@ use tidings_core::log::{LogId, Seq};
 use tidings_core::{Kind, Time};
 use tidings_store::StoreError;
 
+use crate::damaged_row;
 use crate::keys::{self, ClientKey, EntryKey, ReactionKey, StepKey, TargetKey};
 use crate::queue::{Queue, Request};
 use crate::read::Reader;
 use crate::rows::{self, BodyRow, EntryRow, LogRow};
 use crate::settings::Settings;
 use crate::stop::Stop;
-use crate::{damaged, damaged_row};
 
 /// Rows of one step: bounds the memory and the size of its commit.
 const STEP_ROWS_MAX: usize = 4_000;
@@ -233,7 +233,11 @@ impl Upkeep {
                 .files
                 .overwrite(file, &mut places)
                 .map_err(|error| {
-                    damaged(format!("erased bodies could not be overwritten: {error}"))
+                    // The error of a sync is told once. Bodies that were just committed lie in the same file: it
+                    // may have been theirs.
+                    let reason = format!("erased bodies could not be overwritten: {error}");
+                    self.stop.fatal(&reason);
+                    StoreError::Stopped(reason)
                 })?;
         }
         Ok(())

@@ -47,6 +47,16 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn a_directory_whose_journal_is_missing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    std::fs::remove_dir_all(folder.path().join("journal")).unwrap();
+    let refused = refusal(folder.path());
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert!(refused.to_string().contains("journal is missing"));
+}
+
+#[test]
 fn foreign_directories_are_refused_and_left_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("holiday.jpg"), "a picture").unwrap();

@@ -12,7 +12,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{grep, log, open, put, read_all, text_of, wait};
+use common::{crashed, grep, log, open, put, read_all, text_of, wait};
 use tidings_core::conversation::Retention;
 use tidings_core::{Body, Time};
 use tidings_store::Store;
@@ -22,20 +22,6 @@ const NOW: Time = Time(1_800_000_000_000);
 
 fn texts(from: u32, to: u32) -> Vec<String> {
     (from..=to).map(|number| format!("text {number}")).collect()
-}
-
-/// The directory as a crash at this moment leaves it: no thread of the store runs again.
-fn crashed(from: &Path) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let to = folder.path().join("data");
-    let copied = std::process::Command::new("cp")
-        .args(["-r", "--sparse=always"])
-        .arg(from)
-        .arg(&to)
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    (folder, to)
 }
 
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {

@@ -90,15 +90,7 @@ fn late_marks_reach_the_disk_without_anything_else_happening() {
     };
     wait(store.raise_marks(vec![mark], Durability::Late)).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
-    // As a crash would leave it: no thread of the store runs again, only its locks are let go.
-    let copy = tempfile::tempdir().unwrap();
-    let copied = std::process::Command::new("cp")
-        .args(["-r", "--sparse=always"])
-        .arg(folder.path())
-        .arg(copy.path().join("data"))
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    let store = common::open(&copy.path().join("data"));
+    let (_copy, data) = common::crashed(folder.path());
+    let store = common::open(&data);
     assert_eq!(wait(store.marks(log(1), [1; 16])).unwrap(), vec![mark]);
 }

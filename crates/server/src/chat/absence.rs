@@ -14,11 +14,11 @@ use tidings_store::{DocumentKind, PutDocument, PutError, StoreError};
 use super::Chat;
 
 /// The document that says when the server was last there, and until when devices are spared.
-const KEY: &[u8] = b"there";
+const DOCUMENT: &[u8] = b"there";
 /// How often it is written.
-const EVERY: Duration = Duration::from_secs(10 * 60);
-/// A restart is no absence.
-const SHORT_MS: u64 = 60 * 60 * 1_000;
+const SAID_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Away for less is a restart, not an absence.
+const RESTART_MS: u64 = 60 * 60 * 1_000;
 
 impl Chat {
     /// Finds out how long the server was away. To be called before anything is trimmed.
@@ -29,15 +29,17 @@ impl Chat {
         let now = self.clock.now();
         let said = self
             .store
-            .document(DocumentKind::Server, KEY.to_vec())
+            .document(DocumentKind::Server, DOCUMENT.to_vec())
             .await?
             .and_then(|document| <[u8; 16]>::try_from(document.value.as_slice()).ok());
         if let Some(said) = said {
             let (last_there, spared_until) = times_of(said);
             let away = now.millis_since(last_there);
             let silence = self.settings.device_silent_days.saturating_mul(DAY_MILLIS);
+            // Whatever a wrong clock once wrote.
+            let spared_until = spared_until.min(now.plus_millis(silence));
             let spared = match away {
-                0..SHORT_MS => spared_until,
+                0..RESTART_MS => spared_until,
                 _ => spared_until.max(now.plus_millis(away.min(silence))),
             };
             self.spared_until.store(spared.0, Ordering::Relaxed);
@@ -54,7 +56,7 @@ impl Chat {
     /// Writes down, for ever, that the server is there.
     pub(super) async fn stay_there(self: &Arc<Self>) {
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(SAID_EVERY).await;
             if let Err(error) = self.say_there().await {
                 tracing::error!(%error, "it could not be written down that the server is there");
             }
@@ -67,7 +69,7 @@ impl Chat {
         value.extend(spared_until.to_be_bytes());
         let put = PutDocument {
             kind: DocumentKind::Server,
-            key: KEY.to_vec(),
+            key: DOCUMENT.to_vec(),
             expected: None,
             value: Some(value),
         };
@@ -77,8 +79,8 @@ impl Chat {
         }
     }
 
-    /// Before this moment a device was last heard of that is owed nothing more; none, while the server makes
-    /// up for its own absence.
+    /// A device that was last heard of before this moment is owed nothing more. The beginning of time while the
+    /// server makes up for its own absence: then that is no device.
     pub(super) fn silent_before(&self) -> Time {
         let now = self.clock.now();
         if now.0 < self.spared_until.load(Ordering::Relaxed) {

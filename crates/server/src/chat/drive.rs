@@ -49,8 +49,8 @@ pub(super) struct Decided {
 }
 
 impl Chat {
-    /// Works on a batch, in its own time, and then until nothing waits. `is_stale`: somebody else has
-    /// appended since the state was read.
+    /// Works on a batch in its own time; then the conversation is back in its lane. `is_stale`: somebody else
+    /// has appended since the state was read.
     pub(super) async fn drive(
         self: Arc<Self>,
         conversation: Arc<Conversation>,
@@ -65,10 +65,7 @@ impl Chat {
             Ok(()) => self.work(&conversation, batch).await,
             Err(problem) => self.refuse_all(&conversation, batch, &problem),
         }
-        while let Some(batch) = self.next_batch(&conversation) {
-            self.work(&conversation, batch).await;
-        }
-        self.forget_if_empty(conversation);
+        self.ready_again(conversation);
     }
 
     /// What is to be worked on next; `None` if nothing waits, and then nobody is at work any more.

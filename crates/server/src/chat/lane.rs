@@ -7,6 +7,7 @@
 //! it goes its own way (`Chat::drive`).
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ use super::{Chat, Conversation};
 
 /// Conversations of one round.
 const ROUND_MAX: usize = 128;
+/// Bytes of the commands of one round, about.
+const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Conversations that are told without letting other tasks have their turn.
+const TELL_MAX: usize = 32;
 /// From one round to the next, when one follows on another: many rounds with little in each would cost far
 /// more (wake-ups, syncs, system calls) than they make anybody wait less. A lone message never waits.
 const PACE: Duration = Duration::from_millis(1);
@@ -43,6 +48,12 @@ struct Pending {
     conversation: Arc<Conversation>,
     batch: Vec<Queued>,
     decided: Decided,
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        self.batch.iter().map(|queued| queued.bytes).sum()
+    }
 }
 
 impl Lane {
@@ -85,10 +96,20 @@ impl Chat {
                 return;
             }
             let begun = Instant::now();
-            let pending: Vec<Pending> = round
-                .into_iter()
-                .filter_map(|conversation| self.decide_at_once(conversation))
-                .collect();
+            let (mut pending, mut bytes) = (Vec::new(), 0);
+            for conversation in round {
+                if bytes >= ROUND_BYTES_MAX {
+                    self.ready(conversation);
+                    continue;
+                }
+                let deciding = AssertUnwindSafe(|| self.decide_at_once(conversation));
+                match catch_unwind(deciding) {
+                    Ok(decided) => {
+                        pending.extend(decided.inspect(|decided| bytes += decided.bytes()))
+                    }
+                    Err(_) => stuck(),
+                }
+            }
             if !pending.is_empty() {
                 self.commit(pending).await;
             }
@@ -135,39 +156,56 @@ impl Chat {
     }
 
     async fn commit(self: &Arc<Self>, round: Vec<Pending>) {
-        let appends = round
-            .iter()
-            .map(|pending| self.append_of(&pending.conversation, &pending.decided))
-            .collect();
+        let (mut appends, mut appended) = (Vec::new(), Vec::new());
+        for pending in round {
+            let putting =
+                AssertUnwindSafe(|| self.append_of(&pending.conversation, &pending.decided));
+            match catch_unwind(putting) {
+                Ok(append) => {
+                    appends.push(append);
+                    appended.push(pending);
+                }
+                Err(_) => stuck(),
+            }
+        }
         let started = Instant::now();
         let results = self.store.append_all(appends).await;
         let took = started.elapsed();
-        for (pending, result) in round.into_iter().zip(results) {
-            let Pending {
-                conversation,
-                batch,
-                decided,
-            } = pending;
-            match result {
-                Ok(()) => {
-                    self.metrics.commit_took(took);
-                    self.appended(&conversation, batch, decided).await;
-                }
-                Err(AppendError::Conflict { head }) => {
-                    tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
-                    tokio::spawn(self.clone().drive(conversation, batch, true));
-                    continue;
-                }
-                Err(AppendError::Store(error)) => {
-                    self.give_up(&conversation, batch, error).await;
-                }
+        for (index, (pending, result)) in appended.into_iter().zip(results).enumerate() {
+            if index % TELL_MAX == TELL_MAX - 1 {
+                // What has been told is written meanwhile, and others have their turn.
+                tokio::task::yield_now().await;
             }
-            self.ready_again(conversation);
+            if result.is_ok() {
+                self.metrics.commit_took(took);
+            }
+            let finishing = AssertUnwindSafe(self.finish(pending, result));
+            if finishing.catch_unwind().await.is_err() {
+                stuck();
+            }
         }
     }
 
+    async fn finish(self: &Arc<Self>, pending: Pending, result: Result<(), AppendError>) {
+        let Pending {
+            conversation,
+            batch,
+            decided,
+        } = pending;
+        match result {
+            Ok(()) => self.appended(&conversation, batch, decided).await,
+            Err(AppendError::Conflict { head }) => {
+                tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
+                tokio::spawn(self.clone().drive(conversation, batch, true));
+                return;
+            }
+            Err(AppendError::Store(error)) => self.give_up(&conversation, batch, error).await,
+        }
+        self.ready_again(conversation);
+    }
+
     /// Puts a conversation back in line if there is more to do; the queue goes on being marked so.
-    fn ready_again(self: &Arc<Self>, conversation: Arc<Conversation>) {
+    pub(super) fn ready_again(self: &Arc<Self>, conversation: Arc<Conversation>) {
         let more = {
             let mut queue = conversation
                 .queue
@@ -182,4 +220,12 @@ impl Chat {
             self.forget_if_empty(conversation);
         }
     }
+}
+
+/// A conversation whose rules or fan-out panicked, which is a fault of the program, stands still; the others
+/// of its lane do not.
+fn stuck() {
+    tracing::error!(
+        "a conversation stands still until the next start: deciding or telling panicked"
+    );
 }

@@ -53,7 +53,7 @@ pub(super) struct Queue {
     waiting: VecDeque<Queued>,
     /// The sum of what waits.
     bytes: usize,
-    /// Whether a task is at work on it.
+    /// Whether it is being worked on, or stands in its lane's line.
     pub working: bool,
     /// Devices whose send was refused for now, by which, and when last.
     refused: HashMap<DeviceId, (ClientId, Instant)>,

@@ -138,7 +138,9 @@ fn ping(app: &App, session: Option<&Arc<Session>>, ping: &Ping) -> Answer {
 }
 
 /// Raises marks if that can be done without waiting for anything, as it mostly can. `None` if it cannot:
-/// then the request is handled like any other, and what was raised already does no harm.
+/// then the request is handled like any other, and what was raised already does no harm. (It does not wait
+/// between raising a mark in memory and handing it to the store, as long as the store takes late marks without
+/// waiting: otherwise the store would miss those of an attempt that was given up.)
 pub(super) fn mark_at_once(
     app: &Arc<App>,
     caller: Caller,

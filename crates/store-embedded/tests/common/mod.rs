@@ -1,7 +1,7 @@
 //! What the tests are written with.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidings_core::conversation::Retention;
@@ -131,4 +131,19 @@ pub(crate) fn grep(folder: &Path, needle: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The directory as a crash at this moment leaves it: no thread of the store runs again, only its locks are
+/// let go. The first keeps it there.
+pub(crate) fn crashed(from: &Path) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("data");
+    let copied = std::process::Command::new("cp")
+        .args(["-r", "--sparse=always"])
+        .arg(from)
+        .arg(&to)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    (folder, to)
 }
