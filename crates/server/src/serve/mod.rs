@@ -24,7 +24,7 @@ use axum::serve::ListenerExt;
 use tidings_store::Store;
 use tidings_store::memory::MemoryStore;
 use tidings_store_embedded::{EmbeddedStore, OpenError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::chat::Chat;
@@ -39,6 +39,10 @@ use crate::users::Users;
 pub use control::backup;
 
 use listener::{BoundedListener, Bounds};
+
+/// Connections that the system accepts before we come round to them: everybody may come back at once. (It
+/// takes no more than `net.core.somaxconn`.)
+const BACKLOG: u32 = 4_096;
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -279,13 +283,33 @@ fn beside(metrics: Arc<Metrics>, not_ready: Arc<AtomicBool>) -> Router {
 }
 
 async fn listen(setting: &'static str, address: &str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| ServeError::Listen {
-            setting,
-            address: address.to_owned(),
-            error,
-        })
+    let listening = async {
+        let mut listener = Err(std::io::Error::other("it names no address"));
+        for address in tokio::net::lookup_host(address).await? {
+            listener = listen_at(address);
+            if listener.is_ok() {
+                break;
+            }
+        }
+        listener
+    };
+    listening.await.map_err(|error| ServeError::Listen {
+        setting,
+        address: address.to_owned(),
+        error,
+    })
+}
+
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A server that is started again need not wait for what is left of the connections before.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Runs work beside the rest, which is not meant to end.
