@@ -594,15 +594,15 @@ mod tests {
             let changes = (0..500).step_by(step).map(|seq| Change {
                 table: entries.number,
                 key: key(seq).into(),
-                value: (seq % 7 != 0).then(|| "fresh".into()),
+                value: (!seq.is_multiple_of(7)).then(|| "fresh".into()),
             });
             tables.layers.push().take(changes, place);
         }
-        let is_changed = |seq: u64| seq % 3 == 0 || seq % 2 == 0;
+        let is_changed = |seq: u64| seq.is_multiple_of(3) || seq.is_multiple_of(2);
         let expected: Vec<u64> = (0..500)
             .filter(|seq| match is_changed(*seq) {
-                true => seq % 7 != 0,
-                false => seq % 5 == 0,
+                true => !seq.is_multiple_of(7),
+                false => seq.is_multiple_of(5),
             })
             .collect();
         for turn in [1, 2, 3, 10, 400] {
