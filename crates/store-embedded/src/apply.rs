@@ -173,10 +173,26 @@ pub(crate) fn open(directory: &Directory, settings: &Settings) -> Result<Opened,
     // Its threads are started here.
     let tables = priority::with_lower(|| Tables::open(&directory.rows(), settings))
         .map_err(|_| broken("the tables could not be opened".to_owned()))?
-        .map_err(|error| broken(error.to_string()))?;
+        .map_err(|error| match error {
+            fjall::Error::Io(error) => OpenError::Io {
+                path: directory.path.clone(),
+                error,
+            },
+            error => broken(error.to_string()),
+        })?;
     let files = Arc::new(BodyFiles::new(directory.bodies()));
-    let next_segment = replay(&tables, &files, &directory.journal())
-        .map_err(|error| broken(format!("its journal cannot be replayed: {error}")))?;
+    let next_segment = replay(&tables, &files, &directory.journal()).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::InvalidData => {
+                broken(format!("its journal cannot be replayed: {error}"))
+            }
+            // No space, too many open files: nothing is lost.
+            _ => OpenError::Io {
+                path: directory.path.clone(),
+                error,
+            },
+        }
+    })?;
     Ok(Opened {
         tables,
         files,
@@ -188,7 +204,8 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
     let other = |error: StoreError| io::Error::other(error.to_string());
     let last = tables.upkeep.get(&keys::LAST_SEGMENT).map_err(other)?;
     let applied = last.map_or(Ok(0), |bytes| rows::decode_number(&bytes));
-    let applied = applied.map_err(io::Error::other)?;
+    let applied =
+        applied.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
     let segments = journal::segments(folder)?;
     let (layer, mut unsynced) = (Layer::default(), std::collections::HashMap::new());
     let (mut records, mut newest, mut torn) = (0, applied, None);

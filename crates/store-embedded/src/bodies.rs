@@ -248,6 +248,10 @@ impl BodyWriter {
                     ),
                 ));
             }
+            // Overwritten first: the system keeps the blocks that are cut off as they are.
+            let length = file.metadata()?.len();
+            write_zeros(&file, row.end, length - row.end)?;
+            file.sync_data()?;
             file.set_len(row.end)?;
             file.sync_all()?;
             active.insert(

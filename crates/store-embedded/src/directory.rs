@@ -67,7 +67,7 @@ pub enum OpenError {
         what: String,
     },
     /// The disk or its permissions.
-    #[error("the data directory {path} cannot be opened: {error}")]
+    #[error("the data directory {path} cannot be opened: {error}; nothing in it is lost by that")]
     Io {
         /// Which directory.
         path: PathBuf,

@@ -79,10 +79,13 @@ impl Segment {
 
     /// Makes a new one of this, whose records are needed no longer: nothing of them remains.
     pub(crate) fn recycle(mut self, folder: &Path, id: u64) -> io::Result<Segment> {
-        self.filled = self.filled.min(KEPT_BYTES);
-        self.file.set_len(self.filled)?;
-        let used = self.end.min(self.filled);
-        write_zeros(&self.file, HEADER, used - HEADER)?;
+        write_zeros(&self.file, HEADER, self.end - HEADER)?;
+        if self.filled > KEPT_BYTES {
+            // The zeros must be on the disk before the blocks are given back.
+            self.file.sync_data()?;
+            self.file.set_len(KEPT_BYTES)?;
+            self.filled = KEPT_BYTES;
+        }
         let path = path_of(folder, id);
         std::fs::rename(&self.path, &path)?;
         (self.path, self.id, self.end) = (path, id, HEADER);
@@ -190,9 +193,14 @@ pub(crate) fn segments(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(ids)
 }
 
-/// Deletes a segment.
+/// Deletes a segment. What was in it is overwritten first: the system keeps the blocks of a deleted file as
+/// they are.
 pub(crate) fn delete(folder: &Path, id: u64) -> io::Result<()> {
-    std::fs::remove_file(path_of(folder, id))
+    let path = path_of(folder, id);
+    let file = OpenOptions::new().write(true).open(&path)?;
+    write_zeros(&file, 0, file.metadata()?.len())?;
+    file.sync_data()?;
+    std::fs::remove_file(path)
 }
 
 /// What was found in a segment.

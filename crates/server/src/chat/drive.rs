@@ -25,6 +25,7 @@ use tidings_store::{Append, AppendError, StoreError};
 use super::loaded::{Loaded, subjects};
 use super::lookup::Overlay;
 use super::queue::Queued;
+use super::refused::Refused;
 use super::{Chat, Conversation, problem_of_store};
 
 /// How often a batch is decided again after somebody else's append before it is refused as busy.
@@ -39,6 +40,9 @@ struct Accepted {
 
 /// A batch as it was decided.
 pub(super) struct Decided {
+    /// What is refused for now, as the batch leaves it. The queue is told when the decision stands: one that is
+    /// given up half-way must leave no trace.
+    behind: Refused,
     pub entries: Vec<Entry>,
     pub erase: Vec<Seq>,
     accepted: Vec<Accepted>,
@@ -89,6 +93,7 @@ impl Chat {
                 Ok(decided) => decided,
                 Err(problem) => return self.refuse_all(conversation, batch, &problem),
             };
+            self.settle(conversation, &batch, &decided);
             if decided.entries.is_empty() {
                 return self.answer_decided(conversation, batch, &decided);
             }
@@ -165,7 +170,12 @@ impl Chat {
             let Some(loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::Internal));
             };
+            let queue = conversation
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             Decided {
+                behind: queue.refused.clone(),
                 entries: Vec::new(),
                 erase: Vec::new(),
                 accepted: Vec::new(),
@@ -182,11 +192,11 @@ impl Chat {
                 .await
             {
                 Ok((seq, at)) => {
-                    self.settle(conversation, queued, Ok(()));
+                    decided.behind.settled(queued, Ok(()));
                     decided.accepted.push(Accepted { index, seq, at });
                 }
                 Err(problem) => {
-                    self.settle(conversation, queued, Err(&problem));
+                    decided.behind.settled(queued, Err(&problem));
                     // A direct conversation is not begun for a message that is refused.
                     if decided.entries.len() > before {
                         return self.without(conversation, batch, index, problem).await;
@@ -211,20 +221,28 @@ impl Chat {
         decided.refused.push((refused, problem));
         // Those behind it are rare enough here to be refused for now: their devices try again.
         let busy = Problem::new(Code::Busy);
-        for (index, queued) in batch.iter().enumerate().skip(refused + 1) {
-            self.settle(conversation, queued, Err(&busy));
+        for index in refused + 1..batch.len() {
             decided.refused.push((index, busy.clone()));
         }
         Ok(decided)
     }
 
-    /// Remembers how a command was answered: what is behind one that was refused for now must wait.
-    fn settle(&self, conversation: &Conversation, queued: &Queued, answer: Result<(), &Problem>) {
+    /// Remembers how the commands of a batch were decided, now that the decision stands: what is behind one that
+    /// was refused for now must wait.
+    pub(super) fn settle(&self, conversation: &Conversation, batch: &[Queued], decided: &Decided) {
+        let mut answers = vec![Ok(()); batch.len()];
+        for (index, problem) in &decided.refused {
+            if let Some(answer) = answers.get_mut(*index) {
+                *answer = Err(problem);
+            }
+        }
         let mut queue = conversation
             .queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        queue.settled(queued, answer);
+        for (queued, answer) in batch.iter().zip(answers) {
+            queue.refused.settled(queued, answer);
+        }
     }
 
     async fn decide_one(
@@ -239,13 +257,7 @@ impl Chat {
         let earlier = self
             .earlier(conversation, &decided.state, command, overlay)
             .await?;
-        let behind = {
-            let queue = conversation
-                .queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            queue.is_behind(queued)
-        };
+        let behind = decided.behind.is_behind(queued);
         let is_retry = matches!(earlier, Earlier::Found { .. })
             || decided
                 .state
@@ -451,7 +463,13 @@ impl Chat {
         problem: &Problem,
     ) {
         for queued in batch {
-            self.settle(conversation, &queued, Err(problem));
+            {
+                let mut queue = conversation
+                    .queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                queue.refused.settled(&queued, Err(problem));
+            }
             self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));
         }
     }

@@ -133,6 +133,9 @@ impl Chat {
             });
             deciding.now_or_never()
         };
+        if let Some(Ok(decided)) = &decided {
+            self.settle(&conversation, &batch, decided);
+        }
         match decided {
             None => {
                 tokio::spawn(self.clone().drive(conversation, batch, false));

@@ -18,6 +18,7 @@ mod lookup;
 mod marks;
 mod publish;
 mod queue;
+mod refused;
 #[cfg(test)]
 mod tests;
 

@@ -2,29 +2,25 @@
 //!
 //! In: [`Chat::send`] with a frame. Next: a `lane` takes them out in the order in which they came.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidings_core::conversation::{Action, Command, ConversationKind};
 use tidings_core::entry::Content;
 use tidings_core::id::direct_id;
-use tidings_core::{ClientId, ConversationId, DeviceId, UserId};
+use tidings_core::{ClientId, ConversationId, UserId};
 use tidings_protocol::convert::action_from_wire;
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::send::{Action as WireAction, Send, Sent};
-use tidings_protocol::{Code, Problem, Retry, ServerFrame};
+use tidings_protocol::{Code, Problem, ServerFrame};
 use tokio::sync::oneshot;
 
 use super::Chat;
+use super::refused::Refused;
 use crate::clock::random;
 use crate::session::{Caller, Session};
-
-/// A send that was refused for now holds up those behind it for so long after its last refusal.
-const BEHIND: Duration = Duration::from_secs(30);
-/// More devices than this are not remembered as refused: a bound, not a number that is ever reached.
-const REFUSED_MAX: usize = 4_096;
 
 /// Where the answer to a command goes.
 pub enum Reply {
@@ -43,6 +39,8 @@ pub(super) struct Queued {
     pub received: Instant,
     /// Its device wants to send nothing before it.
     pub first: bool,
+    /// Its number among all that came to the conversation.
+    pub arrival: u64,
     /// About how much memory it takes.
     pub bytes: usize,
 }
@@ -55,8 +53,9 @@ pub(super) struct Queue {
     bytes: usize,
     /// Whether it is being worked on, or stands in its lane's line.
     pub working: bool,
-    /// Devices whose send was refused for now, by which, and when last.
-    refused: HashMap<DeviceId, (ClientId, Instant)>,
+    /// How many have come.
+    arrivals: u64,
+    pub refused: Refused,
 }
 
 impl Queue {
@@ -86,40 +85,8 @@ impl Queue {
 
     /// Whether nothing waits and nobody must come again first: then nothing is lost with it.
     pub(super) fn is_idle(&self) -> bool {
-        !self.working && self.waiting.is_empty() && !self.refused.values().any(holds)
+        !self.working && self.waiting.is_empty() && !self.refused.holds_up()
     }
-
-    /// Whether this send must wait until an earlier one of its device, which was refused for now, has
-    /// come again (rule 2 of the design).
-    pub(super) fn is_behind(&self, queued: &Queued) -> bool {
-        let command = &queued.command;
-        let earlier = self.refused.get(&command.device);
-        !queued.first
-            && earlier.is_some_and(|refused| refused.0 != command.client_id && holds(refused))
-    }
-
-    /// Remembers how a send was answered.
-    pub(super) fn settled(&mut self, queued: &Queued, answer: Result<(), &Problem>) {
-        if self.is_behind(queued) {
-            return;
-        }
-        let (device, client_id) = (queued.command.device, queued.command.client_id);
-        let for_now =
-            answer.is_err_and(|problem| matches!(problem.retry, Retry::Later | Retry::CatchUp));
-        if !for_now {
-            self.refused.remove(&device);
-            return;
-        }
-        if self.refused.len() >= REFUSED_MAX {
-            self.refused.retain(|_, refused| holds(refused));
-        }
-        self.refused.insert(device, (client_id, Instant::now()));
-    }
-}
-
-/// Whether a refusal still holds up those behind it. By a clock that nobody sets.
-fn holds(refused: &(ClientId, Instant)) -> bool {
-    refused.1.elapsed() < BEHIND
 }
 
 impl Chat {
@@ -128,7 +95,7 @@ impl Chat {
     pub fn send(self: &Arc<Self>, caller: Caller, frame: Send, reply: Reply) {
         self.outstanding.fetch_add(1, Ordering::SeqCst);
         let client_id = frame.client_id;
-        let (id, queued) = match self.take(caller, frame, reply) {
+        let (id, mut queued) = match self.take(caller, frame, reply) {
             Ok(taken) => taken,
             Err((reply, problem)) => return self.answer(reply, client_id, Err(problem)),
         };
@@ -137,11 +104,13 @@ impl Chat {
             .queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        queue.arrivals += 1;
+        queued.arrival = queue.arrivals;
         let full = queue.waiting.len() >= self.settings.queue_commands_max
             || queue.bytes + queued.bytes > self.settings.queue_bytes_max;
         if full {
             let problem = Problem::new(Code::Busy).detail("too much waits in this conversation");
-            queue.settled(&queued, Err(&problem));
+            queue.refused.settled(&queued, Err(&problem));
             drop(queue);
             return self.answer(queued.reply, client_id, Err(problem));
         }
@@ -212,6 +181,7 @@ impl Chat {
                 reply,
                 received: Instant::now(),
                 first: frame.first,
+                arrival: 0,
                 bytes,
             },
         ))
