@@ -2,6 +2,7 @@
 //! and out of the way of commits: by a thread of its own, and once when the store opens, for what a crash
 //! left in the journal.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,36 +49,39 @@ pub(crate) struct Applying {
 /// Tasks that wait; the committer waits beyond.
 const TASKS_MAX: usize = 64;
 
+/// The thread's end.
+pub(crate) struct Inbox {
+    tasks: Receiver<Task>,
+    free: SyncSender<Segment>,
+    folder: PathBuf,
+    next_segment: u64,
+}
+
 /// What the thread works with.
 pub(crate) struct Applier {
+    pub(crate) inbox: Inbox,
     pub(crate) tables: Tables,
-    pub(crate) folder: PathBuf,
-    pub(crate) next_segment: u64,
     /// Rows committed to the tables since fjall's last journal began.
     pub(crate) journal_rows: Arc<AtomicU64>,
     pub(crate) stop: Arc<Stop>,
 }
 
 impl Applying {
-    /// The two ends, of which one goes to the thread; with a segment to begin with and a spare one.
-    pub(crate) fn new(
-        folder: &Path,
-        first: u64,
-    ) -> io::Result<(Segment, Applying, impl FnOnce(Applier) + Send + use<>)> {
+    /// A segment to begin with, and the two ends, with another segment to go on with.
+    pub(crate) fn begin(folder: PathBuf, first: u64) -> io::Result<(Segment, Applying, Inbox)> {
         let (tasks, waiting) = sync_channel(TASKS_MAX);
         let (free, segments) = sync_channel(2);
-        let active = Segment::create(folder, first)?;
-        let spare = Segment::create(folder, first + 1)?;
+        let active = Segment::create(&folder, first)?;
+        let spare = Segment::create(&folder, first + 1)?;
         // There is room for it.
         let _ = free.send(spare);
-        Ok((
-            active,
-            Applying { tasks, segments },
-            move |applier: Applier| {
-                priority::lower();
-                applier.run(&waiting, &free);
-            },
-        ))
+        let inbox = Inbox {
+            tasks: waiting,
+            free,
+            folder,
+            next_segment: first + 2,
+        };
+        Ok((active, Applying { tasks, segments }, inbox))
     }
 
     /// A segment to go on with, if one is ready.
@@ -97,8 +101,10 @@ impl Applying {
 }
 
 impl Applier {
-    fn run(mut self, waiting: &Receiver<Task>, free: &SyncSender<Segment>) {
-        while let Ok(task) = waiting.recv() {
+    /// Applies until the committer is gone.
+    pub(crate) fn run(mut self) {
+        priority::lower();
+        while let Ok(task) = self.inbox.tasks.recv() {
             match task {
                 Task::Tell(answer) => {
                     // Who asked may have gone away.
@@ -107,7 +113,7 @@ impl Applier {
                 Task::Apply(closed) => match self.apply(*closed) {
                     Ok(segment) => {
                         // There is room for it, and if the committer is gone it is needed no more.
-                        let _ = free.send(segment);
+                        let _ = self.inbox.free.send(segment);
                     }
                     Err(error) => return self.stop.fatal(&error.to_string()),
                 },
@@ -122,11 +128,11 @@ impl Applier {
         let rows = to_tables(&self.tables, &closed.layer, closed.segment.id)?;
         self.journal_rows.fetch_add(rows, Ordering::Relaxed);
         self.tables.layers.remove(&closed.layer);
-        let id = self.next_segment;
-        self.next_segment += 1;
+        let id = self.inbox.next_segment;
+        self.inbox.next_segment += 1;
         closed
             .segment
-            .recycle(&self.folder, id)
+            .recycle(&self.inbox.folder, id)
             .map_err(|error| failed(&error))
     }
 }
@@ -207,7 +213,7 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
     let applied =
         applied.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
     let segments = journal::segments(folder)?;
-    let (layer, mut unsynced) = (Layer::default(), std::collections::HashMap::new());
+    let (layer, mut unsynced) = (Layer::default(), HashMap::new());
     let (mut records, mut newest, mut torn) = (0, applied, None);
     for &id in segments.iter().filter(|id| **id > applied) {
         newest = id;

@@ -75,8 +75,8 @@ impl EmbeddedStore {
         let rows = file_rows(&tables).map_err(|error| broken(error.to_string()))?;
         let bodies = BodyWriter::open(Arc::clone(&files), rows, settings.body_file_bytes_max)
             .map_err(|error| broken(error.to_string()))?;
-        let (segment, applying, apply) =
-            Applying::new(&directory.journal(), opened.next_segment).map_err(failed)?;
+        let (segment, applying, inbox) =
+            Applying::begin(directory.journal(), opened.next_segment).map_err(failed)?;
         if directory.is_new || directory.is_older {
             directory.finish()?;
         }
@@ -96,10 +96,8 @@ impl EmbeddedStore {
             tables.database.journal_disk_space().unwrap_or_default() / JOURNAL_ROW_BYTES_MIN;
         let journal_rows = Arc::new(AtomicU64::new(if directory.is_new { 0 } else { replayed }));
         let applier = Applier {
+            inbox,
             tables: tables.clone(),
-            folder: directory.journal(),
-            // The first two are there already.
-            next_segment: opened.next_segment + 2,
             journal_rows: Arc::clone(&journal_rows),
             stop: Arc::clone(&stop),
         };
@@ -131,7 +129,7 @@ impl EmbeddedStore {
             thread("store-apply")
                 .spawn(move || {
                     let _guard = apply_on_panic;
-                    apply(applier);
+                    applier.run();
                 })
                 .map_err(failed)?,
         );

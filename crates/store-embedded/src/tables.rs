@@ -2,21 +2,21 @@
 //! opens them all), each seen together with the [`layers`](crate::layers) above it. Only this module and
 //! [`crate::apply`] know how fjall is told things.
 
-use std::collections::VecDeque;
+mod range;
+
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fjall::{
-    Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserKey,
-    UserValue,
+    Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserKey, UserValue,
 };
 use tidings_store::StoreError;
 
 use crate::damaged;
 use crate::keys::{self, LOG};
-use crate::layers::{Change, End, Layers, Place, Range, Stack};
+use crate::layers::{Change, Layers, Place, Range, Stack};
 use crate::settings::Settings;
 
 /// fjall's journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
@@ -45,6 +45,9 @@ const TABLES: [(&str, bool); 13] = [
     ("upkeep", false),
     ("padding", false),
 ];
+
+use range::Fresh;
+pub(crate) use range::Rows;
 
 /// A row as it is.
 pub(crate) type Pair = (UserKey, UserValue);
@@ -317,158 +320,6 @@ fn bound(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     end.as_ref().map(Vec::as_slice)
 }
 
-/// Rows of the layers that are taken at a time.
-const FRESH_ROWS: usize = 64;
-
-/// What the layers say of the rows in a range, taken a few at a time from either end.
-struct Fresh {
-    stack: Stack,
-    place: Place,
-    /// What is not taken yet.
-    rest: (Bound<Vec<u8>>, Bound<Vec<u8>>),
-    front: VecDeque<Row>,
-    back: VecDeque<Row>,
-}
-
-/// A row as the layers have it; `None`: it is deleted.
-type Row = (UserKey, Option<UserValue>);
-
-impl Fresh {
-    fn new(stack: Stack, place: Place, (from, to): Range<'_>) -> Fresh {
-        Fresh {
-            stack,
-            place,
-            rest: (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec)),
-            front: VecDeque::new(),
-            back: VecDeque::new(),
-        }
-    }
-
-    fn take(&mut self, end: End) -> VecDeque<Row> {
-        let rest = (bound(&self.rest.0), bound(&self.rest.1));
-        let rows = self.stack.range(self.place, rest, end, FRESH_ROWS);
-        let excluded =
-            |row: Option<(&UserKey, _)>| row.map(|(key, _)| Bound::Excluded(key.to_vec()));
-        match end {
-            End::Front => {
-                if let Some(last) = excluded(rows.last_key_value()) {
-                    self.rest.0 = last;
-                }
-            }
-            End::Back => {
-                if let Some(first) = excluded(rows.first_key_value()) {
-                    self.rest.1 = first;
-                }
-            }
-        }
-        rows.into_iter().collect()
-    }
-
-    /// The deque whose front is the next row from the front.
-    fn front(&mut self) -> &mut VecDeque<Row> {
-        if self.front.is_empty() {
-            self.front = self.take(End::Front);
-        }
-        match self.front.is_empty() {
-            true => &mut self.back,
-            false => &mut self.front,
-        }
-    }
-
-    /// The deque whose back is the next row from the back.
-    fn back(&mut self) -> &mut VecDeque<Row> {
-        if self.back.is_empty() {
-            self.back = self.take(End::Back);
-        }
-        match self.back.is_empty() {
-            true => &mut self.front,
-            false => &mut self.back,
-        }
-    }
-}
-
-/// Rows from either end: those of the layers, and of the tables those that no layer has changed.
-pub(crate) struct Rows {
-    fresh: Fresh,
-    stored: Iter,
-    /// The next rows of the tables from the front and from the back.
-    front: Option<Pair>,
-    back: Option<Pair>,
-}
-
-impl Rows {
-    fn new(fresh: Fresh, stored: Iter) -> Rows {
-        Rows {
-            fresh,
-            stored,
-            front: None,
-            back: None,
-        }
-    }
-}
-
-impl Iterator for Rows {
-    type Item = Result<Pair, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.front.is_none() {
-                self.front = match self.stored.next().map(pair) {
-                    Some(Err(error)) => return Some(Err(error)),
-                    next => next.and_then(Result::ok).or_else(|| self.back.take()),
-                };
-            }
-            let fresh = self.fresh.front();
-            let is_fresh = match (fresh.front(), &self.front) {
-                (Some((fresh, _)), Some((stored, _))) if fresh > stored => false,
-                (Some((fresh, _)), Some((stored, _))) => {
-                    if fresh == stored {
-                        self.front = None;
-                    }
-                    true
-                }
-                (fresh, _) => fresh.is_some(),
-            };
-            if !is_fresh {
-                return self.front.take().map(Ok);
-            }
-            if let Some((key, Some(value))) = fresh.pop_front() {
-                return Some(Ok((key, value)));
-            }
-        }
-    }
-}
-
-impl DoubleEndedIterator for Rows {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.back.is_none() {
-                self.back = match self.stored.next_back().map(pair) {
-                    Some(Err(error)) => return Some(Err(error)),
-                    next => next.and_then(Result::ok).or_else(|| self.front.take()),
-                };
-            }
-            let fresh = self.fresh.back();
-            let is_fresh = match (fresh.back(), &self.back) {
-                (Some((fresh, _)), Some((stored, _))) if fresh < stored => false,
-                (Some((fresh, _)), Some((stored, _))) => {
-                    if fresh == stored {
-                        self.back = None;
-                    }
-                    true
-                }
-                (fresh, _) => fresh.is_some(),
-            };
-            if !is_fresh {
-                return self.back.take().map(Ok);
-            }
-            if let Some((key, Some(value))) = fresh.pop_back() {
-                return Some(Ok((key, value)));
-            }
-        }
-    }
-}
-
 /// The changes of a commit that is being put together.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -512,112 +363,4 @@ pub(crate) fn pair(row: fjall::Guard) -> Result<Pair, StoreError> {
 
 pub(crate) fn unreadable(error: fjall::Error) -> StoreError {
     damaged(format!("a read failed: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use tidings_core::ConversationId;
-    use tidings_core::log::LogId;
-
-    use super::*;
-
-    fn key(seq: u64) -> [u8; 25] {
-        keys::entry(LogId::conversation(ConversationId([7; 16])), seq)
-    }
-
-    /// What is stored, what two layers say (a value, deleted, nothing) and what is then to be seen.
-    #[test]
-    fn a_range_is_the_tables_seen_through_the_layers_from_both_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let tables = Tables::open(folder.path(), &Settings::default()).unwrap();
-        let entries = &tables.entries;
-        for seq in [2, 4, 6, 8] {
-            entries.stored().insert(key(seq), "stored").unwrap();
-        }
-        let layer = |changes: &[(u64, Option<&str>)]| {
-            let changes = changes.iter().map(|(seq, value)| Change {
-                table: entries.number,
-                key: key(*seq).into(),
-                value: value.map(Into::into),
-            });
-            tables.layers.push().take(changes, place)
-        };
-        let old = [(1, Some("old")), (4, None), (5, Some("old")), (6, None)];
-        layer(&old);
-        layer(&[(5, None), (6, Some("new")), (8, None), (9, Some("new"))]);
-        let expected = [(1, "old"), (2, "stored"), (6, "new"), (9, "new")];
-
-        let view = tables.view();
-        for steps in 0..1 << expected.len() {
-            let both = [
-                entries.prefix(keys::log(LogId::conversation(ConversationId([7; 16])))),
-                view.range(entries, key(0)..=key(99)),
-            ];
-            for mut rows in both {
-                let (mut front, mut back) = (Vec::new(), Vec::new());
-                for step in 0..expected.len() {
-                    let (key, value) = if steps & (1 << step) == 0 {
-                        front.push(rows.next().unwrap().unwrap());
-                        front.last().unwrap()
-                    } else {
-                        back.push(rows.next_back().unwrap().unwrap());
-                        back.last().unwrap()
-                    };
-                    let seen = entries.get(key).unwrap();
-                    assert_eq!(seen.as_ref(), Some(value));
-                    assert_eq!(view.get(entries, key).unwrap(), seen);
-                }
-                assert!(rows.next().is_none() && rows.next_back().is_none());
-                front.extend(back.into_iter().rev());
-                let seen: Vec<_> = front
-                    .iter()
-                    .map(|(key, value)| (keys::parse_seq(key).unwrap(), value.as_ref()))
-                    .collect();
-                let expected = expected.map(|(seq, value)| (seq, value.as_bytes()));
-                assert_eq!(seen, expected, "{steps:b}");
-            }
-        }
-        assert_eq!(entries.get(&key(8)).unwrap(), None);
-        let none = entries.range::<[u8; 25], _>((Bound::Excluded(key(6)), Bound::Excluded(key(6))));
-        assert_eq!(none.count(), 0);
-    }
-
-    #[test]
-    fn many_fresh_rows_are_read_from_both_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let tables = Tables::open(folder.path(), &Settings::default()).unwrap();
-        let entries = &tables.entries;
-        for seq in (0..500).step_by(5) {
-            entries.stored().insert(key(seq), "stored").unwrap();
-        }
-        for step in [3, 2] {
-            let changes = (0..500).step_by(step).map(|seq| Change {
-                table: entries.number,
-                key: key(seq).into(),
-                value: (!seq.is_multiple_of(7)).then(|| "fresh".into()),
-            });
-            tables.layers.push().take(changes, place);
-        }
-        let is_changed = |seq: u64| seq.is_multiple_of(3) || seq.is_multiple_of(2);
-        let expected: Vec<u64> = (0..500)
-            .filter(|seq| match is_changed(*seq) {
-                true => !seq.is_multiple_of(7),
-                false => seq.is_multiple_of(5),
-            })
-            .collect();
-        for turn in [1, 2, 3, 10, 400] {
-            let mut rows = entries.range(key(0)..=key(499));
-            let (mut front, mut back) = (Vec::new(), Vec::new());
-            for step in 0..=expected.len() {
-                let (next, taken) = match step % turn {
-                    0 => (rows.next(), &mut front),
-                    _ => (rows.next_back(), &mut back),
-                };
-                let keys = next.map(|row| keys::parse_seq(&row.unwrap().0).unwrap());
-                taken.extend(keys);
-            }
-            front.extend(back.into_iter().rev());
-            assert_eq!(front, expected, "one in {turn} from the front");
-        }
-    }
 }

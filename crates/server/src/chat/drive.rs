@@ -6,7 +6,7 @@
 //! round of a conversation at a time, so an append never races with another of this process; where
 //! other nodes append too, a conflict means: load and decide again.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidings_core::conversation::{
@@ -74,10 +74,7 @@ impl Chat {
 
     /// What is to be worked on next; `None` if nothing waits, and then nobody is at work any more.
     pub(super) fn next_batch(&self, conversation: &Conversation) -> Option<Vec<Queued>> {
-        let mut queue = conversation
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut queue = conversation.queue();
         let batch = queue.take_batch(
             self.settings.batch_commands_max,
             self.settings.batch_bytes_max,
@@ -170,10 +167,7 @@ impl Chat {
             let Some(loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::Internal));
             };
-            let queue = conversation
-                .queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let queue = conversation.queue();
             Decided {
                 behind: queue.refused.clone(),
                 entries: Vec::new(),
@@ -236,10 +230,7 @@ impl Chat {
                 *answer = Err(problem);
             }
         }
-        let mut queue = conversation
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut queue = conversation.queue();
         for (queued, answer) in batch.iter().zip(answers) {
             queue.refused.settled(queued, answer);
         }
@@ -463,13 +454,7 @@ impl Chat {
         problem: &Problem,
     ) {
         for queued in batch {
-            {
-                let mut queue = conversation
-                    .queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                queue.refused.settled(&queued, Err(problem));
-            }
+            conversation.queue().refused.settled(&queued, Err(problem));
             self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));
         }
     }

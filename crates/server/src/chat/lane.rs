@@ -210,10 +210,7 @@ impl Chat {
     /// Puts a conversation back in line if there is more to do; the queue goes on being marked so.
     pub(super) fn ready_again(self: &Arc<Self>, conversation: Arc<Conversation>) {
         let more = {
-            let mut queue = conversation
-                .queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut queue = conversation.queue();
             queue.working = queue.has_waiting();
             queue.working
         };

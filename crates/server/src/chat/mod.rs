@@ -44,6 +44,7 @@ use crate::session::{Caller, Event, Session};
 use crate::users::Users;
 
 pub use queue::Reply;
+pub(crate) use refused::BEHIND_MS;
 
 use lane::Lane;
 use loaded::Loaded;
@@ -85,9 +86,12 @@ impl Conversation {
         LogId::conversation(self.id)
     }
 
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_idle(&self) -> bool {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.is_idle()
+        self.queue().is_idle()
     }
 
     /// The loaded state. `None` before the first load.

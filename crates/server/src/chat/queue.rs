@@ -3,8 +3,8 @@
 //! In: [`Chat::send`] with a frame. Next: a `lane` takes them out in the order in which they came.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tidings_core::conversation::{Action, Command, ConversationKind};
@@ -100,10 +100,7 @@ impl Chat {
             Err((reply, problem)) => return self.answer(reply, client_id, Err(problem)),
         };
         let conversation = self.hot(id);
-        let mut queue = conversation
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut queue = conversation.queue();
         queue.arrivals += 1;
         queued.arrival = queue.arrivals;
         let full = queue.waiting.len() >= self.settings.queue_commands_max

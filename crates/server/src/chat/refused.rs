@@ -9,8 +9,9 @@ use tidings_protocol::{Code, Problem, Retry};
 
 use super::queue::Queued;
 
-/// A send that was refused for now holds up those behind it for so long after its last refusal.
-const BEHIND: Duration = Duration::from_secs(30);
+/// A send that was refused for now holds up those behind it for so long after its last refusal: a device that
+/// does not come again with it has given it up.
+pub(crate) const BEHIND_MS: u64 = 30_000;
 /// More devices than this are not remembered as refused: a bound, not a number that is ever reached.
 const DEVICES_MAX: usize = 4_096;
 /// Refused sends of one device: those behind them are refused anyway, so the earliest will do.
@@ -33,7 +34,7 @@ struct Refusal {
 
 impl Refusal {
     fn holds(&self) -> bool {
-        self.last.elapsed() < BEHIND
+        self.last.elapsed() < Duration::from_millis(BEHIND_MS)
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tidings_core::{ClientId, ConversationId, DeviceId, Time};
 use tidings_protocol::{Code, Problem};
 
-/// A device that does not come again with a refused send has given it up.
-pub(super) const BEHIND_MS: u64 = 30_000;
+use crate::chat::BEHIND_MS;
+
 /// Conversations of one device in which a send may be refused for now.
 const CONVERSATIONS_MAX: usize = 64;
 
