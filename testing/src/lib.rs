@@ -1,7 +1,10 @@
 //! Simulation, fault harnesses and end-to-end tests.
 
+pub mod cassandra;
 pub mod chance;
 pub mod http;
+pub mod nats;
+mod process;
 pub mod proxy;
 pub mod server;
 pub mod sim;

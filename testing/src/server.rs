@@ -8,15 +8,14 @@
 )]
 
 use std::fs::{File, OpenOptions};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::http::Http;
+use crate::process::{free_port, last_lines};
 
 /// How long a start may take before the harness gives up. The bound that is promised is tested elsewhere.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -309,12 +308,9 @@ impl Drop for Server {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = lines.len().saturating_sub(60);
             eprintln!(
                 "--- the end of the server's log:\n{}\n---",
-                lines[last..].join("\n")
+                last_lines(&self.log(), 60)
             );
         }
     }
@@ -359,20 +355,6 @@ fn build_program(profile: &Path) {
         .status()
         .unwrap();
     assert!(status.success(), "the program cannot be built");
-}
-
-/// A port that nobody listens on now. Below the range from which outgoing connections get theirs, so that it
-/// is still free after a restart.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id().wrapping_mul(97);
-    loop {
-        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + number % 20_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn find_in(directory: &Path, text: &[u8], found: &mut Vec<PathBuf>) {

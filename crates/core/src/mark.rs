@@ -70,11 +70,13 @@ pub struct MarkValue {
 }
 
 impl MarkValue {
-    /// The higher of two values of one mark; the first if they are at the same seq, so that the time
-    /// of the first step stays.
+    /// The higher of two values of one mark; the earlier if they are at the same seq, so that the time
+    /// of the first step stays whoever tells of it first.
     #[must_use]
     pub fn max(self, other: MarkValue) -> MarkValue {
-        if other.seq > self.seq { other } else { self }
+        let is_later =
+            (other.seq, std::cmp::Reverse(other.at)) > (self.seq, std::cmp::Reverse(self.at));
+        if is_later { other } else { self }
     }
 }
 

@@ -149,7 +149,7 @@ macro_rules! conformance_tests {
             marks {
                 a_mark_is_raised_and_read
                 a_mark_never_goes_down
-                a_mark_at_the_same_seq_keeps_its_first_value
+                a_mark_at_the_same_seq_keeps_the_time_of_its_first_step
                 kinds_lanes_owners_and_logs_are_apart
                 a_late_mark_is_read_at_once
                 of_marks_raised_together_the_highest_counts

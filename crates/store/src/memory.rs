@@ -309,7 +309,7 @@ impl Data {
     fn append(&mut self, append: Append) -> Result<(), AppendError> {
         let failure = self.failures.pop_front();
         if failure == Some(AppendFailure::NotDone) {
-            return Err(StoreError::Stopped("the append was made to fail".to_owned()).into());
+            return Err(StoreError::Unavailable("the append was made to fail".to_owned()).into());
         }
         let id = append.log;
         match self.logs.get(&id) {
@@ -333,9 +333,9 @@ impl Data {
             .for_each(|mark| self.marks.raise(mark));
         self.settle();
         match failure {
-            Some(_) => {
-                Err(StoreError::Stopped("the answer to the append was lost".to_owned()).into())
-            }
+            Some(_) => Err(AppendError::Unknown(StoreError::Unavailable(
+                "the answer to the append was lost".to_owned(),
+            ))),
             None => Ok(()),
         }
     }

@@ -36,7 +36,18 @@ pub enum AppendError {
         /// The head now.
         head: Seq,
     },
-    /// The store failed.
+    /// An entry with this author and client id is there already: the append is a retry that nobody recognised.
+    /// Nothing changed. Only a store that several programs write to looks for it.
+    #[error("the client id is that of entry {seq}")]
+    Repeated {
+        /// Its number.
+        seq: Seq,
+    },
+    /// It may have happened, may happen yet, or never will: the store lost touch before it knew. Whoever
+    /// decides anew reads the head first; if it happened after all, that decision conflicts.
+    #[error("nobody knows whether it happened: {0}")]
+    Unknown(StoreError),
+    /// The store failed. Nothing changed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -47,6 +58,9 @@ pub enum StoreError {
     /// It stopped: a write failed or it is shutting down.
     #[error("the store has stopped: {0}")]
     Stopped(String),
+    /// It did not answer in time, and may again later.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
     /// What it read is damaged.
     #[error("the store's data is damaged: {0}")]
     Damaged(String),

@@ -283,10 +283,10 @@ impl Server {
         }
         match result {
             Ok(()) => Ok(()),
-            Err(AppendError::Conflict { head }) => {
-                panic!("nobody else appends, but the head is {head}")
+            Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
+                panic!("nobody else appends, but {error}")
             }
-            Err(AppendError::Store(_)) => {
+            Err(AppendError::Store(_) | AppendError::Unknown(_)) => {
                 // Whether it happened is not known here: what is in memory may be behind.
                 self.drop_hot(id);
                 if happened {

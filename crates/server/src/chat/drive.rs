@@ -107,13 +107,13 @@ impl Chat {
                     self.metrics.commit_took(started.elapsed());
                     return self.appended(conversation, batch, decided).await;
                 }
-                Err(AppendError::Conflict { head }) => {
-                    tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
+                Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
+                    tracing::info!(conversation = %conversation.id, %error, "somebody else appended: deciding again");
                     if let Err(problem) = self.reload(conversation).await {
                         return self.refuse_all(conversation, batch, &problem);
                     }
                 }
-                Err(AppendError::Store(error)) => {
+                Err(AppendError::Store(error) | AppendError::Unknown(error)) => {
                     return self.give_up(conversation, batch, error).await;
                 }
             }

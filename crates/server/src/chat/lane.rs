@@ -197,12 +197,14 @@ impl Chat {
         } = pending;
         match result {
             Ok(()) => self.appended(&conversation, batch, decided).await,
-            Err(AppendError::Conflict { head }) => {
-                tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
+            Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
+                tracing::info!(conversation = %conversation.id, %error, "somebody else appended: deciding again");
                 tokio::spawn(self.clone().drive(conversation, batch, true));
                 return;
             }
-            Err(AppendError::Store(error)) => self.give_up(&conversation, batch, error).await,
+            Err(AppendError::Store(error) | AppendError::Unknown(error)) => {
+                self.give_up(&conversation, batch, error).await;
+            }
         }
         self.ready_again(conversation);
     }

@@ -42,7 +42,7 @@ pub fn a_mark_never_goes_down(fixture: &mut dyn Fixture) {
     }
 }
 
-pub fn a_mark_at_the_same_seq_keeps_its_first_value(fixture: &mut dyn Fixture) {
+pub fn a_mark_at_the_same_seq_keeps_the_time_of_its_first_step(fixture: &mut dyn Fixture) {
     let store = fixture.store();
     let first = mark(log(1), user(1).0, MarkKind::Shown, 5);
     let again = Mark {
@@ -50,7 +50,7 @@ pub fn a_mark_at_the_same_seq_keeps_its_first_value(fixture: &mut dyn Fixture) {
             seq: 5,
             ordinal: 9,
             own: 9,
-            at: Time(9),
+            at: Time(first.value.at.0 + 1),
         },
         ..first
     };
@@ -59,6 +59,17 @@ pub fn a_mark_at_the_same_seq_keeps_its_first_value(fixture: &mut dyn Fixture) {
         wait(store.raise_marks(vec![again], durability)).unwrap();
         assert_eq!(marks(store, log(1), user(1).0), [first]);
     }
+    // Whoever heard of it first: of two programs the one with the later news may write first.
+    let owner = user(2).0;
+    for value in [again.value, first.value] {
+        let mark = Mark {
+            owner,
+            value,
+            ..first
+        };
+        wait(store.raise_marks(vec![mark], Durability::Now)).unwrap();
+    }
+    assert_eq!(marks(store, log(1), owner), [Mark { owner, ..first }]);
 }
 
 pub fn kinds_lanes_owners_and_logs_are_apart(fixture: &mut dyn Fixture) {

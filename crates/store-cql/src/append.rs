@@ -1,0 +1,428 @@
+//! Appending: bodies first, then one conditional batch, then what belongs to it.
+//!
+//! Came in: an [`Append`] from the server's lanes. Next: [`crate::settle`] does what is owed.
+//!
+//! The batch moves the bucket's head from the expected one and claims the client ids; the database applies
+//! all of it or none. When it does not say which, the identical batch is repeated until it does: a repeat
+//! that is refused because of our own earlier try is told by our nonce in the row of the client id.
+
+use std::time::{Duration, Instant};
+
+use scylla::statement::prepared::PreparedStatement;
+use tidings_core::Time;
+use tidings_core::codec::encode_body;
+use tidings_core::conversation::Retention;
+use tidings_core::entry::Entry;
+use tidings_core::log::{Generation, LogId, SEQ_MAX, Seq};
+use tidings_core::mark::MarkKind;
+use tidings_store::{Append, AppendError, StoreError};
+
+use crate::cql::{Conditional, Values, big, blob, log_value, seq_number, tiny};
+use crate::rows::{self, CLIENT, Class, ClientRow, ENTRY, Nonce, OWED, Owed};
+use crate::schema::{bucket_of, first_of};
+use crate::store::Inner;
+
+/// The end of a log as the store last saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail {
+    pub(crate) generation: Generation,
+    pub(crate) head: Seq,
+    pub(crate) ordinal: u64,
+    pub(crate) at: Time,
+}
+
+impl Inner {
+    /// [`tidings_store::Store::append`].
+    pub(crate) async fn append(&self, append: Append) -> Result<(), AppendError> {
+        check(&append)?;
+        let tail = self.tail_for(append.log, append.expected_head).await?;
+        check_follows(&append, tail)?;
+        let nonce = nonce()?;
+        let mut before = append.expected_head;
+        // No batch crosses a bucket. Parts that are in stay in if a later one is refused: each entry is a
+        // command of its own, and a retry finds it by its client id.
+        for part in append
+            .entries
+            .chunk_by(|one, next| bucket_of(one.seq()) == bucket_of(next.seq()))
+        {
+            self.append_part(&append, part, before, nonce).await?;
+            before = part.last().map_or(before, Entry::seq);
+        }
+        self.settle_append(&append, nonce)
+            .await
+            .map_err(AppendError::Unknown)
+    }
+
+    /// The log's end, if it is at `expected` or nobody knows better; asks the store only when needed.
+    async fn tail_for(&self, log: LogId, expected: Seq) -> Result<Option<Tail>, AppendError> {
+        if let Some(tail) = self.tails.get(&log)
+            && tail.head >= expected
+            && expected > 0
+        {
+            return Ok(Some(tail));
+        }
+        Ok(self.tail(log).await?)
+    }
+
+    async fn append_part(
+        &self,
+        append: &Append,
+        entries: &[Entry],
+        before: Seq,
+        nonce: Nonce,
+    ) -> Result<(), AppendError> {
+        let Some(last) = entries.last() else {
+            return Ok(());
+        };
+        let class = class_of(append.retention);
+        let bodies: Vec<Vec<u8>> = entries
+            .iter()
+            .map(|entry| encode_body(&entry.body))
+            .collect();
+        self.write_bodies(append.log, entries, &bodies, class, nonce)
+            .await?;
+        let owed = owed(append, entries);
+        let batch = self.batch(
+            append,
+            entries,
+            &bodies,
+            class,
+            before,
+            nonce,
+            owed.as_ref(),
+        );
+        let outcome = self
+            .settle_batch(append, entries, &batch, before, nonce)
+            .await;
+        match &outcome {
+            Ok(()) => self.tails.put(
+                append.log,
+                Tail {
+                    generation: append.generation,
+                    head: last.seq(),
+                    ordinal: last.envelope.ordinal,
+                    at: last.envelope.at,
+                },
+            ),
+            Err(AppendError::Unknown(_)) => self.tails.remove(&append.log),
+            Err(_) => {
+                self.tails.remove(&append.log);
+                // They are nobody's: no entry names this nonce, and none ever will.
+                self.drop_bodies(append.log, entries, class, nonce).await;
+            }
+        }
+        outcome
+    }
+
+    async fn write_bodies(
+        &self,
+        log: LogId,
+        entries: &[Entry],
+        bodies: &[Vec<u8>],
+        class: Class,
+        nonce: Nonce,
+    ) -> Result<(), StoreError> {
+        let statements = &self.cql.statements;
+        let statement = match class {
+            Class::Kept => &statements.put_kept,
+            Class::Bounded => &statements.put_bounded,
+        };
+        let writes = entries.iter().zip(bodies).map(|(entry, body)| {
+            vec![
+                log_value(log),
+                big(bucket_of(entry.seq())),
+                big(seq_number(entry.seq())),
+                big(nonce),
+                blob(body.clone()),
+            ]
+        });
+        let bodies = self.cql.write_all(statement, writes.collect());
+        let (bodies, expiries) = tokio::join!(bodies, self.write_expiries(log, entries, nonce));
+        bodies.and(expiries)
+    }
+
+    async fn drop_bodies(&self, log: LogId, entries: &[Entry], class: Class, nonce: Nonce) {
+        let statements = &self.cql.statements;
+        let statement = match class {
+            Class::Kept => &statements.drop_kept,
+            Class::Bounded => &statements.drop_bounded,
+        };
+        let drops = entries.iter().map(|entry| {
+            let seq = entry.seq();
+            vec![
+                log_value(log),
+                big(bucket_of(seq)),
+                big(seq_number(seq)),
+                big(nonce),
+            ]
+        });
+        if let Err(error) = self.cql.write_all(statement, drops.collect()).await {
+            tracing::warn!(%error, "bodies of an append that did not happen stay until the log is trimmed");
+        }
+    }
+
+    /// The conditional batch of one part.
+    #[allow(clippy::too_many_arguments, reason = "they are the parts of one batch")]
+    fn batch<'a>(
+        &'a self,
+        append: &Append,
+        entries: &[Entry],
+        bodies: &[Vec<u8>],
+        class: Class,
+        before: Seq,
+        nonce: Nonce,
+        owed: Option<&Owed>,
+    ) -> Vec<(&'a PreparedStatement, Values)> {
+        let statements = &self.cql.statements;
+        let Some(last) = entries.last().map(|entry| &entry.envelope) else {
+            return Vec::new();
+        };
+        let bucket = bucket_of(last.seq);
+        let place = [log_value(append.log), big(bucket)];
+        let mut batch = Vec::with_capacity(2 + 2 * entries.len());
+        let ordinal = big(seq_number(last.ordinal));
+        let at = big(seq_number(last.at.0));
+        let head = big(seq_number(last.seq));
+        // A bucket that was never written to has no head. That the one before it is full was seen in the store.
+        batch.push(if before < first_of(bucket) {
+            let values = vec![
+                head,
+                blob(append.generation.0),
+                ordinal,
+                at,
+                place[0].clone(),
+                place[1].clone(),
+            ];
+            (&statements.open_log, values)
+        } else {
+            let expected = big(seq_number(before));
+            let generation = blob(append.generation.0);
+            let values = vec![
+                head,
+                ordinal,
+                at,
+                place[0].clone(),
+                place[1].clone(),
+                expected,
+                generation,
+            ];
+            (&statements.move_head, values)
+        });
+        let row = |kind, key: Vec<u8>, data: Vec<u8>| {
+            vec![
+                place[0].clone(),
+                place[1].clone(),
+                tiny(kind),
+                blob(key),
+                blob(data),
+            ]
+        };
+        for (entry, body) in entries.iter().zip(bodies) {
+            let envelope = &entry.envelope;
+            let data = rows::encode_entry(nonce, class, body.len() as u64, envelope);
+            batch.push((
+                &statements.put_row,
+                row(ENTRY, rows::entry_key(envelope.seq).to_vec(), data),
+            ));
+            let data = rows::encode_client(ClientRow {
+                seq: envelope.seq,
+                at: envelope.at,
+                nonce,
+            });
+            let key = rows::client_key(envelope.author, envelope.client_id).to_vec();
+            batch.push((&statements.claim_row, row(CLIENT, key, data)));
+        }
+        if let Some(owed) = owed {
+            let key = rows::owed_key(owed.first, nonce);
+            batch.push((&statements.put_row, row(OWED, key, rows::encode_owed(owed))));
+        }
+        batch
+    }
+
+    /// Sends the batch until it is known what became of it.
+    async fn settle_batch(
+        &self,
+        append: &Append,
+        entries: &[Entry],
+        batch: &[(&PreparedStatement, Values)],
+        before: Seq,
+        nonce: Nonce,
+    ) -> Result<(), AppendError> {
+        let end = Instant::now() + self.cql.settings.patience;
+        let mut pause = Duration::from_millis(10);
+        let mut tries = 0;
+        loop {
+            let why = match self.cql.conditional(batch, tries > 0).await? {
+                Conditional::Applied => return Ok(()),
+                Conditional::Refused => {
+                    match self.why_refused(append, entries, before, nonce).await? {
+                        Refusal::OursIsIn => return Ok(()),
+                        Refusal::Head(head) => return Err(AppendError::Conflict { head }),
+                        Refusal::Repeated(seq) => return Err(AppendError::Repeated { seq }),
+                        Refusal::NotNow => {
+                            "it was refused, and then nothing stood in its way".to_owned()
+                        }
+                    }
+                }
+                Conditional::Unknown(why) => why,
+            };
+            tries += 1;
+            if Instant::now() + pause >= end {
+                return Err(AppendError::Unknown(StoreError::Unavailable(why)));
+            }
+            tracing::debug!(
+                why,
+                tries,
+                "an append is repeated until it is known what became of it"
+            );
+            // Two that contend must not meet again at once.
+            tokio::time::sleep(
+                pause.mul_f64(0.5 + f64::from(nonce.rotate_left(tries) as u8) / 255.0),
+            )
+            .await;
+            pause = (pause * 2).min(Duration::from_millis(300));
+        }
+    }
+
+    /// Reads what stood in the way of an append that was refused. The refusal came after whatever caused it, so a
+    /// serial read sees that.
+    async fn why_refused(
+        &self,
+        append: &Append,
+        entries: &[Entry],
+        before: Seq,
+        nonce: Nonce,
+    ) -> Result<Refusal, StoreError> {
+        let Some(bucket) = entries.first().map(|first| bucket_of(first.seq())) else {
+            return Ok(Refusal::NotNow);
+        };
+        // Client ids first: one that is there stays, and a head that moved on then says nothing against it.
+        let mut is_settled = false;
+        for entry in entries {
+            let key = rows::client_key(entry.envelope.author, entry.envelope.client_id);
+            let values = (append.log.to_bytes(), bucket, CLIENT.cast_signed(), key);
+            let statement = &self.cql.statements.row;
+            // The first read settles the partition; those that follow see what it saw.
+            let row: Option<(Vec<u8>,)> = if !is_settled {
+                self.cql.first_serial(statement, values).await?
+            } else {
+                self.cql.first(statement, values).await?
+            };
+            match row.map(|(data,)| rows::decode_client(&data)).transpose()? {
+                Some(row) if row.nonce == nonce => return Ok(Refusal::OursIsIn),
+                Some(row) => return Ok(Refusal::Repeated(row.seq)),
+                None => is_settled = true,
+            }
+        }
+        self.tails.remove(&append.log);
+        let tail = self.bucket_tail(append.log, bucket, true).await?;
+        Ok(match tail {
+            Some(tail) if tail.head == before && tail.generation == append.generation => {
+                Refusal::NotNow
+            }
+            Some(tail) => Refusal::Head(tail.head),
+            None if before < first_of(bucket) => Refusal::NotNow,
+            None => Refusal::Head(self.tail(append.log).await?.map_or(0, |tail| tail.head)),
+        })
+    }
+}
+
+/// What stood in the way of an append.
+enum Refusal {
+    /// Its own earlier try.
+    OursIsIn,
+    /// The head is another one.
+    Head(Seq),
+    /// A client id of its is there already.
+    Repeated(Seq),
+    /// Nothing that is still to be seen.
+    NotNow,
+}
+
+/// The class of the bodies of a log with this retention.
+fn class_of(retention: Retention) -> Class {
+    match retention {
+        Retention::Forever => Class::Kept,
+        _ => Class::Bounded,
+    }
+}
+
+/// What must happen after these entries are in, whoever does it; heads are raised by whoever loads the log.
+pub(crate) fn owed(append: &Append, entries: &[Entry]) -> Option<Owed> {
+    let (first, last) = (entries.first()?.seq(), entries.last()?.seq());
+    let is_last = append.entries.last()?.seq() == last;
+    let marks: Vec<_> = append
+        .marks
+        .iter()
+        .filter(|mark| is_last && mark.kind != MarkKind::Head)
+        .copied()
+        .collect();
+    let erase = if is_last {
+        append.erase.clone()
+    } else {
+        Vec::new()
+    };
+    let alters = entries.iter().any(|entry| entry.envelope.alters_target());
+    (alters || !marks.is_empty() || !erase.is_empty()).then_some(Owed {
+        first,
+        last,
+        erase,
+        marks,
+    })
+}
+
+fn misuse(what: &str) -> AppendError {
+    AppendError::Store(StoreError::Misuse(what.to_owned()))
+}
+
+/// What can be told from the append alone.
+fn check(append: &Append) -> Result<(), AppendError> {
+    let Some(last) = append.entries.last() else {
+        return Err(misuse("an append without entries"));
+    };
+    let mut before = Some(append.expected_head);
+    let follows = append.entries.iter().all(|entry| {
+        before = before.and_then(|before| before.checked_add(1));
+        before == Some(entry.seq())
+    });
+    if !follows || last.seq() > SEQ_MAX {
+        return Err(misuse(
+            "entries that do not follow on each other from the expected head",
+        ));
+    }
+    if append
+        .state
+        .as_ref()
+        .is_some_and(|state| state.seq != last.seq())
+    {
+        return Err(misuse("a state that is not the one after the last entry"));
+    }
+    Ok(())
+}
+
+/// What can be told from the log's end.
+fn check_follows(append: &Append, tail: Option<Tail>) -> Result<(), AppendError> {
+    let head = tail.map_or(0, |tail| tail.head);
+    let generation = tail.map_or(append.generation, |tail| tail.generation);
+    if append.expected_head != head || append.generation != generation {
+        return Err(AppendError::Conflict { head });
+    }
+    let mut before = tail.map_or((0, Time(0)), |tail| (tail.ordinal, tail.at));
+    for entry in &append.entries {
+        let (ordinal, at) = (entry.envelope.ordinal, entry.envelope.at);
+        if ordinal < before.0 || at < before.1 {
+            return Err(misuse(
+                "an ordinal or a time below that of the entry before",
+            ));
+        }
+        before = (ordinal, at);
+    }
+    Ok(())
+}
+
+/// A random number for one append.
+pub(crate) fn nonce() -> Result<Nonce, StoreError> {
+    getrandom::u64()
+        .map(u64::cast_signed)
+        .map_err(|error| StoreError::Unavailable(format!("no randomness: {error}")))
+}

@@ -1,0 +1,318 @@
+//! Small documents with compare and set.
+//!
+//! A document lies in the partition of the first 16 bytes of its key, so that a user's devices, blocks and
+//! private map are each one partition. An index lists these fronts for scans over everything; it may list one
+//! whose documents are gone.
+
+use std::time::{Duration, Instant};
+
+use scylla::statement::prepared::PreparedStatement;
+use tidings_store::{Document, DocumentKind, PutDocument, PutError, StoreError};
+
+use crate::append::nonce;
+use crate::cql::{Conditional, Values, big, blob, tiny};
+use crate::rows::{self, Nonce};
+use crate::store::{Inner, List};
+
+/// Bytes of a key that choose its partition.
+const FRONT: usize = 16;
+
+/// Bytes of a key that choose its part of the index: for ids that begin with the time, seven weeks in one.
+const SHARD: usize = 2;
+
+/// How many fronts or shards of the index are read at once.
+const INDEX_PAGE: i32 = 500;
+
+/// A document as it is stored.
+struct Stored {
+    version: i64,
+    nonce: Nonce,
+    value: Vec<u8>,
+}
+
+impl Inner {
+    /// [`tidings_store::Store::document`].
+    pub(crate) async fn document(
+        &self,
+        kind: DocumentKind,
+        key: Vec<u8>,
+    ) -> Result<Option<Document>, StoreError> {
+        Ok(self
+            .stored_document(kind, &key, false)
+            .await?
+            .map(|stored| Document {
+                key,
+                version: rows::seq(stored.version),
+                value: stored.value,
+            }))
+    }
+
+    async fn stored_document(
+        &self,
+        kind: DocumentKind,
+        key: &[u8],
+        serial: bool,
+    ) -> Result<Option<Stored>, StoreError> {
+        let values = ((kind as u8).cast_signed(), front(key), key);
+        let statement = &self.cql.statements.document;
+        let row: Option<(i64, i64, Vec<u8>)> = if serial {
+            self.cql.first_serial(statement, values).await?
+        } else {
+            self.cql.first(statement, values).await?
+        };
+        Ok(row.map(|(version, nonce, value)| Stored {
+            version,
+            nonce,
+            value,
+        }))
+    }
+
+    /// [`tidings_store::Store::put_document`].
+    pub(crate) async fn put_document(&self, put: PutDocument) -> Result<u64, PutError> {
+        let nonce = nonce()?;
+        let end = Instant::now() + self.cql.settings.patience;
+        let mut pause = Duration::from_millis(10);
+        if put.value.is_some() {
+            self.list_front(put.kind, &put.key).await?;
+        }
+        loop {
+            let stored = self.stored_document(put.kind, &put.key, true).await?;
+            let version = stored
+                .as_ref()
+                .map_or(0, |stored| rows::seq(stored.version));
+            // An earlier try of this very put: it happened.
+            if stored.as_ref().is_some_and(|stored| stored.nonce == nonce) {
+                return Ok(version);
+            }
+            if put.expected.is_some_and(|expected| expected != version) {
+                return Err(PutError::Conflict { version });
+            }
+            let next = next_version(version);
+            let Some(statement) = self.put_statement(&put, stored.as_ref(), next, nonce) else {
+                return Ok(0);
+            };
+            let outcome = self
+                .cql
+                .conditional(std::slice::from_ref(&statement), false)
+                .await?;
+            let why = match outcome {
+                Conditional::Applied if put.value.is_none() => return Ok(0),
+                Conditional::Applied => return Ok(rows::seq(next)),
+                Conditional::Refused => "somebody else changes it all the time".to_owned(),
+                // A deletion leaves nothing to know it by: what is not there any more was deleted, by us or by one
+                // who wanted the same.
+                Conditional::Unknown(why) if put.value.is_none() => {
+                    let now = self.stored_document(put.kind, &put.key, true).await?;
+                    let is_gone = now.is_none_or(|now| rows::seq(now.version) != version);
+                    if is_gone {
+                        return Ok(0);
+                    }
+                    why
+                }
+                Conditional::Unknown(why) => why,
+            };
+            if Instant::now() + pause >= end {
+                return Err(StoreError::Unavailable(why).into());
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + f64::from(nonce as u8) / 255.0)).await;
+            pause = (pause * 2).min(Duration::from_millis(300));
+        }
+    }
+
+    /// The conditional statement of a put; `None` if what it would delete is not there.
+    fn put_statement(
+        &self,
+        put: &PutDocument,
+        stored: Option<&Stored>,
+        next: i64,
+        nonce: Nonce,
+    ) -> Option<(&PreparedStatement, Values)> {
+        let statements = &self.cql.statements;
+        let place = [
+            tiny(put.kind as u8),
+            blob(front(&put.key)),
+            blob(put.key.clone()),
+        ];
+        match (&put.value, stored) {
+            (None, None) => None,
+            (None, Some(stored)) => {
+                let condition = [big(stored.version), big(stored.nonce)];
+                Some((
+                    &statements.drop_document,
+                    [place.as_slice(), &condition].concat(),
+                ))
+            }
+            (Some(value), None) => {
+                let row = [big(next), big(nonce), blob(value.clone())];
+                Some((&statements.make_document, [place.as_slice(), &row].concat()))
+            }
+            (Some(value), Some(stored)) => {
+                let row = [big(next), big(nonce), blob(value.clone())];
+                let condition = [big(stored.version), big(stored.nonce)];
+                let values = [row.as_slice(), &place, &condition].concat();
+                Some((&statements.change_document, values))
+            }
+        }
+    }
+
+    /// Writes the index rows that a scan finds the document by; before the document, so that none is missed.
+    async fn list_front(&self, kind: DocumentKind, key: &[u8]) -> Result<(), StoreError> {
+        let (front, shard) = (front(key), shard(key));
+        if self.fronts.is_known(kind, &front) {
+            return Ok(());
+        }
+        let values = ((kind as u8).cast_signed(), &shard, &front);
+        self.cql
+            .write(&self.cql.statements.put_front, values)
+            .await?;
+        self.list(
+            List::DocumentShards,
+            i64::from(kind as u8),
+            shard,
+            Vec::new(),
+        )
+        .await?;
+        self.fronts.note(kind, front);
+        Ok(())
+    }
+
+    /// [`tidings_store::Store::scan_documents`].
+    pub(crate) async fn scan_documents(
+        &self,
+        kind: DocumentKind,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Vec<Document>, StoreError> {
+        let mut scan = Scan {
+            kind,
+            from: match &after {
+                Some(after) if *after >= prefix => after.clone(),
+                _ => prefix.clone(),
+            },
+            is_exclusive: after.as_ref().is_some_and(|after| *after >= prefix),
+            prefix,
+            limit,
+            found: Vec::new(),
+        };
+        if scan.prefix.len() >= FRONT {
+            let front = front(&scan.prefix);
+            self.scan_front(&mut scan, front).await?;
+            return Ok(scan.found);
+        }
+        let mut from_shard = shard(&scan.from);
+        loop {
+            let shards = self
+                .listed(
+                    List::DocumentShards,
+                    i64::from(kind as u8),
+                    from_shard,
+                    INDEX_PAGE,
+                )
+                .await?;
+            let is_last = shards.len() < INDEX_PAGE as usize;
+            let Some(last) = shards.last().map(|(shard, _)| shard.clone()) else {
+                return Ok(scan.found);
+            };
+            for (shard, _) in shards {
+                if scan.is_past(&shard) || !self.scan_shard(&mut scan, &shard).await? {
+                    return Ok(scan.found);
+                }
+            }
+            if is_last {
+                return Ok(scan.found);
+            }
+            from_shard = [last, vec![0]].concat();
+        }
+    }
+
+    /// Whether the scan goes on behind this shard.
+    async fn scan_shard(&self, scan: &mut Scan, shard: &[u8]) -> Result<bool, StoreError> {
+        let mut from = front(&scan.from);
+        loop {
+            let values = ((scan.kind as u8).cast_signed(), shard, from, INDEX_PAGE);
+            let fronts = self
+                .cql
+                .rows::<(Vec<u8>,)>(&self.cql.statements.fronts, values)
+                .await?;
+            let is_last = fronts.len() < INDEX_PAGE as usize;
+            let Some((last,)) = fronts.last().cloned() else {
+                return Ok(true);
+            };
+            for (front,) in fronts {
+                if scan.is_past(&front) {
+                    return Ok(false);
+                }
+                self.scan_front(scan, front).await?;
+                if scan.found.len() >= scan.limit {
+                    return Ok(false);
+                }
+            }
+            if is_last {
+                return Ok(true);
+            }
+            from = [last, vec![0]].concat();
+        }
+    }
+
+    async fn scan_front(&self, scan: &mut Scan, front: Vec<u8>) -> Result<(), StoreError> {
+        let limit = i32::try_from(scan.limit - scan.found.len()).unwrap_or(i32::MAX);
+        if limit == 0 {
+            return Ok(());
+        }
+        let statement = if scan.is_exclusive {
+            &self.cql.statements.documents_after
+        } else {
+            &self.cql.statements.documents_up
+        };
+        let values = ((scan.kind as u8).cast_signed(), front, &scan.from, limit);
+        let rows = self
+            .cql
+            .rows::<(Vec<u8>, i64, Vec<u8>)>(statement, values)
+            .await?;
+        let wanted = rows
+            .into_iter()
+            .take_while(|(key, ..)| key.starts_with(&scan.prefix));
+        scan.found
+            .extend(wanted.map(|(key, version, value)| Document {
+                key,
+                version: rows::seq(version),
+                value,
+            }));
+        Ok(())
+    }
+}
+
+/// A scan under way.
+struct Scan {
+    kind: DocumentKind,
+    prefix: Vec<u8>,
+    from: Vec<u8>,
+    is_exclusive: bool,
+    limit: usize,
+    found: Vec<Document>,
+}
+
+impl Scan {
+    /// Whether keys that begin with `front` lie behind all that begin with the prefix.
+    fn is_past(&self, front: &[u8]) -> bool {
+        let length = front.len().min(self.prefix.len());
+        front[..length] > self.prefix[..length]
+    }
+}
+
+/// Grows with each write, and is another one for a document made anew: microseconds, if the clock is right.
+fn next_version(before: u64) -> i64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.as_micros() as u64);
+    now.max(before + 1).cast_signed()
+}
+
+fn front(key: &[u8]) -> Vec<u8> {
+    key[..key.len().min(FRONT)].to_vec()
+}
+
+fn shard(key: &[u8]) -> Vec<u8> {
+    key[..key.len().min(SHARD)].to_vec()
+}
