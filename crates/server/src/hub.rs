@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_core::{ConversationId, DeviceId, UserId, digest};
+use tidings_core::{ConversationId, DeviceId, Time, UserId, digest};
 use tidings_protocol::{Code, Encoding};
 
 use crate::session::{Caller, Drained, Event, QueueLimits, Session};
@@ -38,6 +38,8 @@ pub struct UserHub {
     inner: Mutex<Inner>,
     /// Whether the user is shown how far others have read.
     is_shown: AtomicBool,
+    /// When the user's inbox was last looked at in the store, in milliseconds; 0 if never.
+    refreshed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -223,6 +225,41 @@ impl UserHub {
     #[must_use]
     pub fn is_shown(&self) -> bool {
         self.is_shown.load(Ordering::Relaxed)
+    }
+
+    /// When the user's inbox was last looked at in the store.
+    #[must_use]
+    pub fn refreshed(&self) -> Time {
+        Time(self.refreshed.load(Ordering::Relaxed))
+    }
+
+    /// The user's inbox was looked at.
+    pub fn set_refreshed(&self, at: Time) {
+        self.refreshed.fetch_max(at.0, Ordering::Relaxed);
+    }
+
+    /// The conversations that contribute to the digest.
+    #[must_use]
+    pub fn conversations(&self) -> Vec<ConversationId> {
+        let inner = self.lock();
+        let parts = inner
+            .parts
+            .iter()
+            .filter(|(_, part)| *part != Part::default());
+        parts.map(|(id, _)| *id).collect()
+    }
+
+    /// What a conversation contributes to the digest.
+    #[must_use]
+    pub fn part(&self, conversation: ConversationId) -> Part {
+        let inner = self.lock();
+        let found = inner
+            .parts
+            .binary_search_by_key(&conversation, |(id, _)| *id);
+        found
+            .ok()
+            .and_then(|index| inner.parts.get(index))
+            .map_or(Part::default(), |(_, part)| *part)
     }
 
     /// The user's live sessions.

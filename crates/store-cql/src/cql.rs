@@ -96,6 +96,8 @@ statements! {
 
     raise_mark = "UPDATE marks USING TIMESTAMP ? SET value = ? WHERE log = ? AND owner = ? AND kind = ? AND lane = ?";
     raise_inbox = "UPDATE inbox USING TIMESTAMP ? SET value = ? WHERE owner = ? AND log = ? AND kind = ? AND lane = ?";
+    touch = "UPDATE inbox USING TIMESTAMP ? SET touched = ? WHERE owner = ?";
+    touched = "SELECT touched FROM inbox WHERE owner = ? LIMIT 1";
     marks_of_owner = "SELECT owner, kind, lane, value FROM marks WHERE log = ? AND owner = ?";
     marks_of_log = "SELECT owner, kind, lane, value FROM marks WHERE log = ? AND owner > ? LIMIT ?";
     marks_of_log_all = "SELECT owner, kind, lane, value FROM marks WHERE log = ? LIMIT ?";
@@ -294,16 +296,32 @@ impl Cql {
         statement: &PreparedStatement,
         writes: Vec<Values>,
     ) -> Result<(), StoreError> {
-        if let [values] = writes.as_slice() {
+        self.write_all_and(statement, writes, None).await
+    }
+
+    /// As [`Cql::write_all`], with one more write of another statement in the last batch.
+    pub(crate) async fn write_all_and(
+        &self,
+        statement: &PreparedStatement,
+        mut writes: Vec<Values>,
+        last: Option<(&PreparedStatement, Values)>,
+    ) -> Result<(), StoreError> {
+        let mut statements = vec![statement; writes.len()];
+        if let Some((statement, values)) = last {
+            statements.push(statement);
+            writes.push(values);
+        }
+        if let ([statement], [values]) = (statements.as_slice(), writes.as_slice()) {
             return self.write(statement, values).await;
         }
-        for chunk in writes.chunks(BATCH_MAX) {
+        for (statements, writes) in statements.chunks(BATCH_MAX).zip(writes.chunks(BATCH_MAX)) {
             let mut batch = Batch::new(BatchType::Unlogged);
             batch.set_is_idempotent(true);
-            for _ in chunk {
-                batch.append_statement(BatchStatement::from(statement.clone()));
+            for statement in statements {
+                batch.append_statement(BatchStatement::from((*statement).clone()));
             }
-            self.patiently(|| self.session.batch(&batch, chunk)).await?;
+            self.patiently(|| self.session.batch(&batch, writes))
+                .await?;
         }
         Ok(())
     }

@@ -193,6 +193,16 @@ impl Late {
         }
     }
 
+    /// The highest time of an owner's marks of the inbox that wait.
+    pub(crate) fn touched(&self, owner: Owner) -> Time {
+        let mut page = BTreeMap::new();
+        self.over_inbox(owner, None, None, &mut page);
+        page.values()
+            .map(|value| value.at)
+            .max()
+            .unwrap_or_default()
+    }
+
     /// Steps of a log that wait.
     pub(crate) fn steps(&self, log: LogId) -> Vec<Step> {
         let inner = self.lock();

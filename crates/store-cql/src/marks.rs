@@ -74,6 +74,16 @@ impl Inner {
 
     /// Writes marks of one log, or of one owner's inbox.
     async fn write_partition(&self, is_inbox: bool, marks: Vec<Mark>) -> Result<(), StoreError> {
+        let statements = &self.cql.statements;
+        let touch = marks
+            .iter()
+            .map(|mark| (mark.value.at, mark.owner))
+            .max()
+            .filter(|_| is_inbox);
+        let touch = touch.map(|(at, owner)| {
+            let at = big(seq_number(at.0));
+            (&statements.touch, vec![at.clone(), at, blob(owner)])
+        });
         let writes = marks.into_iter().map(|mark| {
             let (log, owner) = (log_value(mark.log), blob(mark.owner));
             let (first, second) = if is_inbox { (owner, log) } else { (log, owner) };
@@ -86,13 +96,26 @@ impl Inner {
                 big(i64::from(mark.lane)),
             ]
         });
-        let statements = &self.cql.statements;
         let statement = if is_inbox {
             &statements.raise_inbox
         } else {
             &statements.raise_mark
         };
-        self.cql.write_all(statement, writes.collect()).await
+        self.cql
+            .write_all_and(statement, writes.collect(), touch)
+            .await
+    }
+
+    /// [`tidings_store::Store::touched`].
+    pub(crate) async fn touched(&self, user: UserId) -> Result<Time, StoreError> {
+        let row = self
+            .cql
+            .first::<(Option<i64>,)>(&self.cql.statements.touched, (user.0,))
+            .await?;
+        let stored = row
+            .and_then(|(touched,)| touched)
+            .map_or(Time(0), |at| Time(rows::seq(at)));
+        Ok(stored.max(self.late.touched(user.0)))
     }
 
     /// [`tidings_store::Store::marks`].

@@ -12,7 +12,8 @@
 //!   timestamp 1, deleted with 2: a write that lands late finds its grave.
 //! * `marks`, `inbox`: a cell's timestamp is the mark's seq, so that "the last write wins" becomes "the highest
 //!   wins". **Nothing else may ever write there**: one delete, time to live or write with a clock's timestamp
-//!   would hide every later value for ever.
+//!   would hide every later value for ever. `inbox.touched` is the highest time of the inbox's marks, its own
+//!   timestamp.
 //! * `states`: a conversation's state with its members, one partition, by conditional batches.
 //! * `targets`: what alters an entry; derived from the log. Timestamps 1 and 2.
 //! * `steps`: the timestamp is minus the time, so that the first step stays.
@@ -68,7 +69,7 @@ const TABLES: [&str; 13] = [
         log blob, owner blob, kind tinyint, lane bigint, value blob,
         PRIMARY KEY ((log), owner, kind, lane))",
     "CREATE TABLE IF NOT EXISTS inbox (
-        owner blob, log blob, kind tinyint, lane bigint, value blob,
+        owner blob, touched bigint static, log blob, kind tinyint, lane bigint, value blob,
         PRIMARY KEY ((owner), log, kind, lane))",
     "CREATE TABLE IF NOT EXISTS states (
         log blob, seq bigint static, state blob static, member blob, data blob,

@@ -341,6 +341,10 @@ impl Store for CqlStore {
         self.run(move |inner| async move { inner.memberships(user, after, limit).await })
     }
 
+    fn touched(&self, user: UserId) -> StoreFuture<'_, Result<Time, StoreError>> {
+        self.run(move |inner| async move { inner.touched(user).await })
+    }
+
     fn keep_steps(&self, steps: Vec<Step>) -> StoreFuture<'_, Result<(), StoreError>> {
         let put = self.inner.late.put(&[], &steps);
         Box::pin(std::future::ready(put))

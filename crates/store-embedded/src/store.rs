@@ -351,6 +351,18 @@ impl Store for EmbeddedStore {
         self.far(move |reader| reader.memberships(user, after, limit))
     }
 
+    fn touched(&self, user: UserId) -> StoreFuture<'_, Result<Time, StoreError>> {
+        // Asked for only where several programs share a store, so it need not be cheap here.
+        self.far(move |reader| {
+            let marks = reader.memberships(user, None, usize::MAX)?;
+            Ok(marks
+                .iter()
+                .map(|mark| mark.value.at)
+                .max()
+                .unwrap_or_default())
+        })
+    }
+
     fn keep_steps(&self, steps: Vec<Step>) -> StoreFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.stop.check()?;

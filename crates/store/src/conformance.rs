@@ -164,6 +164,7 @@ macro_rules! conformance_tests {
                 memberships_are_joined_left_and_head_marks
                 memberships_come_in_whole_logs_in_their_order
                 memberships_are_not_those_of_neighbouring_users
+                an_inbox_says_when_it_was_last_touched
                 memberships_survive_reopening
             }
             steps {

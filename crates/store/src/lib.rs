@@ -112,6 +112,10 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> StoreFuture<'_, Result<Vec<Mark>, StoreError>>;
 
+    /// When something of a user's inbox last moved: the highest time of its joined, left and head marks. Cheap,
+    /// whatever the number of logs: several programs that share a store ask it again and again.
+    fn touched(&self, user: UserId) -> StoreFuture<'_, Result<Time, StoreError>>;
+
     /// Keeps the times at which marks made these steps. Late, like marks.
     fn keep_steps(&self, steps: Vec<Step>) -> StoreFuture<'_, Result<(), StoreError>>;
 

@@ -189,6 +189,17 @@ impl Store for MemoryStore {
         self.when_polled(move |data| Ok(data.marks.memberships(user.0, after, limit)))
     }
 
+    fn touched(&self, user: UserId) -> StoreFuture<'_, Result<Time, StoreError>> {
+        self.when_polled(move |data| {
+            let marks = data.marks.memberships(user.0, None, usize::MAX);
+            Ok(marks
+                .iter()
+                .map(|mark| mark.value.at)
+                .max()
+                .unwrap_or_default())
+        })
+    }
+
     fn keep_steps(&self, steps: Vec<Step>) -> StoreFuture<'_, Result<(), StoreError>> {
         self.when_polled(move |data| {
             for step in steps {

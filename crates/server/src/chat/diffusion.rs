@@ -52,6 +52,11 @@ impl Diffusion {
         }
     }
 
+    /// Whether heads are in the rows.
+    pub(super) fn writes(self, members: u32, limit: u32) -> bool {
+        self.plan(members, limit) == Plan::Write
+    }
+
     fn plan(self, members: u32, limit: u32) -> Plan {
         let reads_log = self.switches % 2 == 1;
         match (reads_log, members <= limit) {

@@ -20,7 +20,7 @@ use tidings_core::{ClientId, Time, UserId};
 use tidings_protocol::convert::retention_from_wire;
 use tidings_protocol::send::Sent;
 use tidings_protocol::{Code, Problem};
-use tidings_store::{Append, AppendError, StoreError};
+use tidings_store::{Append, AppendError, ClientIdSearch, StoreError};
 
 use super::loaded::{Loaded, subjects};
 use super::lookup::Overlay;
@@ -61,12 +61,12 @@ impl Chat {
         batch: Vec<Queued>,
         is_stale: bool,
     ) {
-        let reloaded = match is_stale {
-            true => self.reload(&conversation).await,
+        let level = match is_stale {
+            true => self.catch_up(&conversation).await.map(|_| ()),
             false => Ok(()),
         };
-        match reloaded {
-            Ok(()) => self.work(&conversation, batch).await,
+        match level {
+            Ok(()) => self.work(&conversation, batch, is_stale).await,
             Err(problem) => self.refuse_all(&conversation, batch, &problem),
         }
         self.ready_again(conversation);
@@ -84,12 +84,24 @@ impl Chat {
     }
 
     /// Decides and commits one batch and answers every command in it.
-    async fn work(self: &Arc<Self>, conversation: &Arc<Conversation>, batch: Vec<Queued>) {
+    async fn work(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        mut batch: Vec<Queued>,
+        mut is_level: bool,
+    ) {
         for _ in 0..CONFLICTS_MAX {
             let decided = match self.decide_batch(conversation, &batch).await {
                 Ok(decided) => decided,
                 Err(problem) => return self.refuse_all(conversation, batch, &problem),
             };
+            if !is_level && self.must_be_level(&decided) {
+                is_level = true;
+                match self.catch_up(conversation).await {
+                    Ok(_) => continue,
+                    Err(problem) => return self.refuse_all(conversation, batch, &problem),
+                }
+            }
             self.settle(conversation, &batch, &decided);
             if decided.entries.is_empty() {
                 return self.answer_decided(conversation, batch, &decided);
@@ -107,9 +119,13 @@ impl Chat {
                     self.metrics.commit_took(started.elapsed());
                     return self.appended(conversation, batch, decided).await;
                 }
-                Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
-                    tracing::info!(conversation = %conversation.id, %error, "somebody else appended: deciding again");
-                    if let Err(problem) = self.reload(conversation).await {
+                Err(AppendError::Repeated { .. }) => {
+                    batch = self.answer_repeated(conversation, batch).await;
+                }
+                Err(AppendError::Conflict { head }) => {
+                    tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
+                    is_level = true;
+                    if let Err(problem) = self.catch_up(conversation).await {
                         return self.refuse_all(conversation, batch, &problem);
                     }
                 }
@@ -120,6 +136,43 @@ impl Chat {
         }
         let problem = Problem::new(Code::Busy).detail("too many others write to this conversation");
         self.refuse_all(conversation, batch, &problem);
+    }
+
+    /// Answers the commands of a batch whose client ids are entries already, wherever in the log: the store says so
+    /// of a client id that its sender looked for only above that entry. Gives back the others.
+    async fn answer_repeated(
+        &self,
+        conversation: &Conversation,
+        batch: Vec<Queued>,
+    ) -> Vec<Queued> {
+        let generation = conversation
+            .try_loaded()
+            .map(|loaded| loaded.state.generation);
+        let mut others = Vec::new();
+        for queued in batch {
+            let command = &queued.command;
+            let log = conversation.log();
+            let search = self
+                .store
+                .find_client_id(log, command.author, command.client_id, 0);
+            match (search.await, generation) {
+                (Ok(ClientIdSearch::Found { seq, at }), Some(generation)) => {
+                    let client_id = command.client_id;
+                    conversation.queue().refused.settled(&queued, Ok(()));
+                    let sent = Sent {
+                        id: 0,
+                        client_id,
+                        conversation: conversation.id,
+                        seq,
+                        at,
+                        generation,
+                    };
+                    self.answer(queued.reply, client_id, Ok(sent));
+                }
+                _ => others.push(queued),
+            }
+        }
+        others
     }
 
     /// What must be there before the append.
@@ -147,18 +200,34 @@ impl Chat {
 
     /// The store failed. Whether the append happened is not known: what is in memory may be behind.
     pub(super) async fn give_up(
-        &self,
+        self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         batch: Vec<Queued>,
         error: StoreError,
     ) {
         let problem = problem_of_store(error);
-        let _ = self.reload(conversation).await;
+        // If it did happen, those who have it before its sender's retry finds it are told here and elsewhere.
+        if let Ok(entries) = self.catch_up(conversation).await
+            && let Some(loaded) = conversation.try_loaded()
+            && !entries.is_empty()
+        {
+            self.tell_entries(conversation, &loaded, &entries);
+        }
         self.refuse_all(conversation, batch, &problem);
     }
 
+    /// Whether a decision must not stand unless the state is level with the store: what is accepted commits only
+    /// if it is, what is refused is not checked by anybody else.
+    pub(super) fn must_be_level(&self, decided: &Decided) -> bool {
+        self.is_shared()
+            && decided
+                .refused
+                .iter()
+                .any(|(_, problem)| problem.code != Code::Behind)
+    }
+
     pub(super) async fn decide_batch(
-        &self,
+        self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         batch: &[Queued],
     ) -> Result<Decided, Problem> {
@@ -204,7 +273,7 @@ impl Chat {
 
     /// The batch decided again without a first message that was refused after its conversation was begun.
     async fn without(
-        &self,
+        self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         batch: &[Queued],
         refused: usize,
@@ -401,6 +470,7 @@ impl Chat {
             let received = batch.iter().map(|queued| queued.received).min();
             self.answer_decided(conversation, batch, &decided);
             self.publish(conversation, &mut loaded, &decided.entries);
+            self.tell_entries(conversation, &loaded, &decided.entries);
             if wrote_state {
                 let seq = loaded.state.seq;
                 loaded.was_written(seq);
@@ -457,18 +527,6 @@ impl Chat {
             conversation.queue().refused.settled(&queued, Err(problem));
             self.answer(queued.reply, queued.command.client_id, Err(problem.clone()));
         }
-    }
-
-    /// Reads the conversation again: somebody else wrote to it, or it is not known whether we did.
-    async fn reload(&self, conversation: &Conversation) -> Result<(), Problem> {
-        let mut fresh = Loaded::read(&*self.store, conversation.id, &self.clock)
-            .await
-            .map_err(problem_of_store)?;
-        if let Some(mut loaded) = conversation.try_loaded() {
-            fresh.lookers = std::mem::take(&mut loaded.lookers);
-            *loaded = fresh;
-        }
-        Ok(())
     }
 }
 

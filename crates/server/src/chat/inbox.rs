@@ -3,10 +3,11 @@
 //! In: `inbox`, `conversation` and `members` requests. Next: the answer goes back the way it came; the
 //! client then asks for the `history` of what it lacks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidings_core::entry::{Content, Entry};
-use tidings_core::log::LogId;
+use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{MarkKind, MarkValue, unread};
 use tidings_core::{Body, ConversationId, Kind, UserId};
 use tidings_protocol::convert::{entry_to_wire, kind_to_wire, role_to_wire, settings_to_wire};
@@ -140,18 +141,21 @@ impl Chat {
             .map_or(max, |limit| limit as usize)
             .clamp(1, max);
         let mut heads = Vec::new();
-        for (id, head_in_row) in self.rows_of(caller.user).await? {
-            let head_in_row = head_in_row.filter(|_| self.settings.write_heads_members_max > 0);
-            let at = match head_in_row {
-                Some(head) => Some(head.at),
+        let mut in_rows = HashMap::new();
+        for row in self.rows_of(caller.user).await? {
+            let at = match row.head {
+                Some(head) => {
+                    in_rows.insert(row.id, head.seq);
+                    Some(head.at)
+                }
                 None => self
                     .store
-                    .head(LogId::conversation(id))
+                    .head(LogId::conversation(row.id))
                     .await
                     .map_err(problem_of_store)?
                     .map(|head| head.at),
             };
-            heads.extend(at.map(|at| (at.0, id)));
+            heads.extend(at.map(|at| (at.0, row.id)));
         }
         heads.sort_unstable_by(|a, b| b.cmp(a));
         let first = below.map_or(0, |below| heads.partition_point(|head| *head >= below));
@@ -162,7 +166,10 @@ impl Chat {
         let mut conversations = Vec::with_capacity(page.len().min(limit));
         for (_, id) in page.iter().take(limit) {
             // Who was removed between the two reads is not told of it here.
-            if let Some(summary) = self.full_summary(caller, *id).await? {
+            if let Some(summary) = self
+                .full_summary(caller, *id, in_rows.get(id).copied())
+                .await?
+            {
                 conversations.push(summary);
             }
         }
@@ -182,7 +189,9 @@ impl Chat {
         caller: Caller,
         request: ConversationRequest,
     ) -> Result<ConversationFrame, Problem> {
-        let summary = self.full_summary(caller, request.conversation).await?;
+        let summary = self
+            .full_summary(caller, request.conversation, None)
+            .await?;
         let conversation = summary.ok_or_else(|| Problem::new(Code::NotFound))?;
         Ok(ConversationFrame {
             id: Some(request.id),
@@ -194,12 +203,20 @@ impl Chat {
         self: &Arc<Self>,
         caller: Caller,
         id: ConversationId,
+        head_in_row: Option<Seq>,
     ) -> Result<Option<Summary>, Problem> {
-        let conversation = match self.open_for(caller.user, id).await {
+        let opened = self.open_hot_for(caller.user, id).await;
+        let conversation = match opened {
             Ok(conversation) => conversation,
             Err(problem) if problem.code == Code::NotFound => return Ok(None),
             Err(problem) => return Err(problem),
         };
+        let is_level = conversation
+            .try_loaded()
+            .is_some_and(|loaded| head_in_row.is_some_and(|head| head <= loaded.state.seq));
+        if !is_level {
+            self.level(&conversation).await?;
+        }
         let device = self
             .store
             .marks(conversation.log(), caller.device.0)

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tidings_protocol::Problem;
-use tidings_store::AppendError;
+use tidings_store::{Append, AppendError};
 use tokio::time::Instant;
 
 use super::drive::Decided;
@@ -133,6 +133,12 @@ impl Chat {
             });
             deciding.now_or_never()
         };
+        if let Some(Ok(decided)) = &decided
+            && self.must_be_level(decided)
+        {
+            tokio::spawn(self.clone().drive(conversation, batch, true));
+            return None;
+        }
         if let Some(Ok(decided)) = &decided {
             self.settle(&conversation, &batch, decided);
         }
@@ -171,6 +177,13 @@ impl Chat {
                 Err(_) => stuck(),
             }
         }
+        if self.is_shared() {
+            // One that others write to at the same time may take long: the rest of the lane does not wait for it.
+            for (append, pending) in appends.into_iter().zip(appended) {
+                tokio::spawn(self.clone().commit_one(append, pending));
+            }
+            return;
+        }
         let started = Instant::now();
         let results = self.store.append_all(appends).await;
         let took = started.elapsed();
@@ -186,6 +199,18 @@ impl Chat {
             if finishing.catch_unwind().await.is_err() {
                 stuck();
             }
+        }
+    }
+
+    async fn commit_one(self: Arc<Self>, append: Append, pending: Pending) {
+        let started = Instant::now();
+        let result = self.store.append(append).await;
+        if result.is_ok() {
+            self.metrics.commit_took(started.elapsed());
+        }
+        let finishing = AssertUnwindSafe(self.finish(pending, result));
+        if finishing.catch_unwind().await.is_err() {
+            stuck();
         }
     }
 

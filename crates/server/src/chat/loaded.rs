@@ -9,7 +9,7 @@ use tidings_core::codec::{decode_member, decode_state, encode_member, encode_sta
 use tidings_core::conversation::{ConversationKind, Member, MemberMap, State, apply};
 use tidings_core::entry::Entry;
 use tidings_core::log::{Generation, LogId, Seq};
-use tidings_core::mark::{MarkKind, MarkValue};
+use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ConversationId, Time, UserId, digest};
 use tidings_protocol::mark::{MemberMarks, Ticks};
 use tidings_store::{Direction, MemberQuery, ReadLog, StateSnapshot, Store, StoreError, Want};
@@ -47,6 +47,10 @@ pub(super) struct Loaded {
     pub diffusion: Diffusion,
     /// Members whose marks moved and were not told yet.
     pub untold: BTreeSet<UserId>,
+    /// Members of a large group whose marks moved at another server and were not told here yet.
+    pub heard: BTreeSet<UserId>,
+    /// Joined, left and head marks of members as they were when it was read.
+    pub rows: Vec<Mark>,
     /// Steps whose time is to be kept once their second is over: the last of that second.
     pub steps_due: BTreeMap<(UserId, MarkKind), (Seq, Time)>,
     /// Whether a task is waiting to tell marks, to keep steps, to reconsider trimming.
@@ -99,6 +103,13 @@ impl Loaded {
             state = decode_state(&snapshot.state).map_err(|error| damaged(id, &error))?;
             state.generation = head.generation;
             read_members(store, log, id, &mut members).await?;
+            // Where others write too: members are those of this state only if there is no newer one.
+            let after = store.read_state(log).await?.map(|after| after.seq);
+            if after != Some(snapshot.seq) {
+                return Err(StoreError::Damaged(format!(
+                    "{id}: its state changed while it was read"
+                )));
+            }
         }
         let written = state.seq;
         let mut loaded = Loaded::of(state, members);
@@ -144,6 +155,8 @@ impl Loaded {
             lookers: HashMap::new(),
             diffusion: Diffusion::default(),
             untold: BTreeSet::new(),
+            heard: BTreeSet::new(),
+            rows: Vec::new(),
             steps_due: BTreeMap::new(),
             telling: false,
             stepping: false,
@@ -171,6 +184,12 @@ impl Loaded {
                 // Devices have marks in the same log: they are no members.
                 if !self.members.contains_key(&user) {
                     continue;
+                }
+                if matches!(
+                    mark.kind,
+                    MarkKind::Joined | MarkKind::Left | MarkKind::Head
+                ) {
+                    self.rows.push(*mark);
                 }
                 let marks = self.marks.entry(user).or_default();
                 match mark.kind {

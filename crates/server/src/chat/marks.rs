@@ -53,9 +53,17 @@ impl Chat {
         caller: Caller,
         update: &MarkUpdate,
     ) -> Result<(), Problem> {
-        let conversation = self.open_for(caller.user, update.conversation).await?;
+        let conversation = self.open_hot_for(caller.user, update.conversation).await?;
         // Who has read something has received it.
         let delivered = update.delivered.max(update.read);
+        let is_refused = conversation.try_loaded().is_none_or(|loaded| {
+            let is_above = delivered.is_some_and(|seq| seq > loaded.state.seq);
+            is_above || loaded.member_in(caller.user).is_none()
+        });
+        if is_refused {
+            // Not by what may have changed elsewhere.
+            self.level(&conversation).await?;
+        }
         {
             let Some(loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::Internal));
@@ -139,7 +147,16 @@ impl Chat {
             loaded
                 .member_in(caller.user)
                 .ok_or_else(|| Problem::new(Code::NotFound))?;
-            let rise = loaded.rise(conversation, caller, delivered, read, now);
+            let mut rise = loaded.rise(conversation, caller, delivered, read, now);
+            let touches = self.touches(
+                conversation,
+                &loaded,
+                caller.user,
+                rise.moved,
+                rise.read.is_some(),
+                now,
+            );
+            rise.raised.extend(touches);
             self.tell_rise(conversation, &mut loaded, caller, &rise, now);
             (
                 rise.raised,
@@ -178,33 +195,16 @@ impl Chat {
         if rise.moved && loaded.tells_at_once() {
             let news = tell_one(loaded, id, user, now);
             self.push_steps(conversation, loaded, vec![news], Some(user));
+            self.tell_marks(conversation, loaded, user, now);
         } else if rise.moved {
             loaded.untold.insert(user);
         }
         if let Some(read) = rise.read {
-            let step = MarkStep {
-                read: Some(read.into()),
-                ..step_of(user, &loaded.marks_of(user), now)
-            };
-            let event = Event::new(ServerFrame::Marks(Marks {
-                conversation: id,
-                marks: vec![step],
-            }));
+            let event = own_read_event(id, loaded, user, read, now);
             self.hub.push_own(caller, &event, id, loaded.part(id, user));
+            self.tell_read(conversation, loaded, user, read);
         }
-        if !loaded.untold.is_empty() && !loaded.telling {
-            loaded.telling = true;
-            let millis = if loaded.tells_marks() {
-                self.settings.gather_marks_ms
-            } else {
-                STEP_MILLIS
-            };
-            let (chat, conversation) = (self.clone(), conversation.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-                chat.tell_gathered(&conversation);
-            });
-        }
+        self.tell_soon(conversation, loaded);
         if !loaded.steps_due.is_empty() && !loaded.stepping {
             loaded.stepping = true;
             let (chat, conversation) = (self.clone(), conversation.clone());
@@ -213,6 +213,56 @@ impl Chat {
                 chat.keep_due_steps(&conversation).await;
             });
         }
+    }
+
+    /// What another server told or the store says of a member's marks is told to the sessions here.
+    pub(super) fn tell_heard(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        loaded: &mut Loaded,
+        user: UserId,
+        now: Time,
+    ) {
+        if loaded.tells_marks() {
+            let news = tell_one(loaded, conversation.id, user, now);
+            self.push_steps(conversation, loaded, vec![news], Some(user));
+        } else {
+            loaded.heard.insert(user);
+            self.tell_soon(conversation, loaded);
+        }
+    }
+
+    /// Tells the user's sessions here how far it has read elsewhere.
+    pub(super) fn tell_own_read(
+        &self,
+        id: ConversationId,
+        loaded: &Loaded,
+        user: UserId,
+        read: MarkValue,
+        now: Time,
+    ) {
+        if let Some(hub) = self.hub.user(user) {
+            let event = own_read_event(id, loaded, user, read, now);
+            hub.push_with_part(Some(&event), id, loaded.part(id, user));
+        }
+    }
+
+    /// Has what was gathered told before long.
+    fn tell_soon(self: &Arc<Self>, conversation: &Arc<Conversation>, loaded: &mut Loaded) {
+        if loaded.telling || (loaded.untold.is_empty() && loaded.heard.is_empty()) {
+            return;
+        }
+        loaded.telling = true;
+        let millis = if loaded.tells_marks() {
+            self.settings.gather_marks_ms
+        } else {
+            STEP_MILLIS
+        };
+        let (chat, conversation) = (self.clone(), conversation.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            chat.tell_gathered(&conversation);
+        });
     }
 
     /// Sends steps to all who are in but one, and in the same moment moves their digests. Who hides how far
@@ -266,11 +316,16 @@ impl Chat {
         let mut untold = std::mem::take(&mut loaded.untold);
         // Who went meanwhile is in nobody's digest any more.
         untold.retain(|user| loaded.member_in(*user).is_some());
+        let now = self.clock.now();
+        for user in &untold {
+            self.tell_marks(conversation, &loaded, *user, now);
+        }
+        untold.extend(std::mem::take(&mut loaded.heard));
+        untold.retain(|user| loaded.member_in(*user).is_some());
         if untold.is_empty() {
             return;
         }
         if loaded.tells_marks() {
-            let now = self.clock.now();
             let news = untold
                 .iter()
                 .map(|user| tell_one(&mut loaded, conversation.id, *user, now))
@@ -501,6 +556,24 @@ fn tell_one(loaded: &mut Loaded, id: ConversationId, user: UserId, now: Time) ->
         step: step_of(user, &loaded.marks_of(user), now),
         delivered_moved,
     }
+}
+
+/// What a user's own sessions are told when it has read further.
+fn own_read_event(
+    id: ConversationId,
+    loaded: &Loaded,
+    user: UserId,
+    read: MarkValue,
+    now: Time,
+) -> Event {
+    let step = MarkStep {
+        read: Some(read.into()),
+        ..step_of(user, &loaded.marks_of(user), now)
+    };
+    Event::new(ServerFrame::Marks(Marks {
+        conversation: id,
+        marks: vec![step],
+    }))
 }
 
 fn step_of(user: UserId, marks: &UserMarks, at: Time) -> MarkStep {

@@ -9,10 +9,12 @@ mod absence;
 mod counting;
 mod diffusion;
 mod drive;
+mod heard;
 mod history;
 mod inbox;
 mod keep;
 mod lane;
+mod level;
 mod loaded;
 mod lookup;
 mod marks;
@@ -24,15 +26,15 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tidings_core::conversation::{ConversationKind, Limits};
 use tidings_core::log::LogId;
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
-use tidings_core::{ConversationId, UserId};
+use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::mark::MarkUpdate;
-use tidings_protocol::presence::{Typing, TypingEvent};
+use tidings_protocol::presence::Typing;
 use tidings_protocol::{Code, Problem, ServerFrame};
 use tidings_store::{Store, StoreError};
 
@@ -40,9 +42,10 @@ use crate::clock::Clock;
 use crate::config::ChatSettings;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::session::{Caller, Event, Session};
+use crate::session::{Caller, Session};
 use crate::users::Users;
 
+pub use heard::{MarksNews, Others};
 pub use queue::Reply;
 pub(crate) use refused::BEHIND_MS;
 
@@ -72,6 +75,8 @@ pub struct Chat {
     spared_until: AtomicU64,
     /// Commands that were accepted and not answered yet.
     outstanding: AtomicUsize,
+    /// The other servers, where several share the store.
+    others: OnceLock<Arc<dyn Others>>,
 }
 
 /// One conversation in memory: its queue of commands and, once needed, its state.
@@ -79,6 +84,17 @@ struct Conversation {
     id: ConversationId,
     queue: Mutex<Queue>,
     loaded: tokio::sync::OnceCell<Mutex<Loaded>>,
+    /// Held by who brings it level with the store.
+    catching: tokio::sync::Mutex<()>,
+}
+
+/// A user's row of one conversation.
+struct Row {
+    id: ConversationId,
+    /// The head in it, if it holds there.
+    head: Option<MarkValue>,
+    /// When something besides the head last moved, where several servers share the store.
+    touched: Time,
 }
 
 impl Conversation {
@@ -127,6 +143,7 @@ impl Chat {
             draining: AtomicBool::new(false),
             spared_until: AtomicU64::new(0),
             outstanding: AtomicUsize::new(0),
+            others: OnceLock::new(),
         })
     }
 
@@ -151,6 +168,9 @@ impl Chat {
         }
         let user = session.caller.user;
         self.users.tell_hub(user).await?;
+        if self.is_shared() {
+            return self.refresh(user).await;
+        }
         for conversation in self.conversations_of(user).await? {
             let conversation = self.open(conversation).await?;
             let Some(loaded) = conversation.try_loaded() else {
@@ -224,7 +244,7 @@ impl Chat {
     /// # Errors
     /// When the user is not a member.
     pub async fn typing(self: &Arc<Self>, caller: Caller, typing: Typing) -> Result<(), Problem> {
-        let conversation = self.open_for(caller.user, typing.conversation).await?;
+        let conversation = self.open_hot_for(caller.user, typing.conversation).await?;
         self.check_not_blocked(&conversation, caller.user).await?;
         let Some(loaded) = conversation.try_loaded() else {
             return Err(Problem::new(Code::NotFound));
@@ -232,28 +252,10 @@ impl Chat {
         loaded
             .member_in(caller.user)
             .ok_or_else(|| Problem::new(Code::NotFound))?;
-        let event = Event::new(ServerFrame::Typing(TypingEvent {
-            conversation: typing.conversation,
-            user: caller.user,
-            on: typing.on,
-        }));
-        if loaded.tells_marks() {
-            for (&user, member) in &loaded.members {
-                if user != caller.user
-                    && member.is_in()
-                    && let Some(hub) = self.hub.user(user)
-                {
-                    hub.push(&event, None);
-                }
-            }
-        } else {
-            for session in loaded
-                .lookers
-                .values()
-                .filter(|session| session.caller.user != caller.user)
-            {
-                session.push_event(&event);
-            }
+        self.push_typing(conversation.id, &loaded, caller.user, typing.on);
+        if let Some(others) = self.others.get() {
+            let mut users = loaded.present().map(|(user, _)| user);
+            others.tell_typing(conversation.id, caller.user, typing.on, &mut users);
         }
         Ok(())
     }
@@ -321,15 +323,12 @@ impl Chat {
             .rows_of(user)
             .await?
             .into_iter()
-            .map(|(id, _)| id)
+            .map(|row| row.id)
             .collect())
     }
 
-    /// The conversations that a user is in, each with the head in the user's row if it holds there.
-    async fn rows_of(
-        &self,
-        user: UserId,
-    ) -> Result<Vec<(ConversationId, Option<MarkValue>)>, Problem> {
+    /// The conversations that a user is in.
+    async fn rows_of(&self, user: UserId) -> Result<Vec<Row>, Problem> {
         let mut rows = Vec::new();
         let mut after = None;
         loop {
@@ -346,28 +345,61 @@ impl Chat {
                 if is_in(row)
                     && let Some(id) = row.first().and_then(|mark| mark.log.as_conversation())
                 {
-                    rows.push((id, diffusion::head_in_row(row)));
+                    let written = self.write_heads_members_max() > 0;
+                    let touched = |mark: &&Mark| {
+                        mark.kind == MarkKind::Head && mark.lane == level::TOUCHED_LANE
+                    };
+                    rows.push(Row {
+                        id,
+                        head: diffusion::head_in_row(row).filter(|_| written),
+                        touched: row
+                            .iter()
+                            .find(touched)
+                            .map_or(Time(0), |mark| mark.value.at),
+                    });
                 }
             }
         }
     }
 
     /// The conversation, loaded. One that has no entry yet is there too, with an empty state.
-    async fn open(&self, id: ConversationId) -> Result<Arc<Conversation>, Problem> {
+    async fn open(self: &Arc<Self>, id: ConversationId) -> Result<Arc<Conversation>, Problem> {
         let conversation = self.hot(id);
         self.load(&conversation).await?;
+        let is_empty = conversation
+            .try_loaded()
+            .is_some_and(|loaded| loaded.state.seq == 0);
+        if is_empty {
+            // Somebody else may have begun it.
+            self.level(&conversation).await?;
+        }
         Ok(conversation)
     }
 
-    /// The conversation, loaded, for somebody who says to be a member. Ids are anybody's to guess: what is
-    /// not in memory is only loaded for who is in it.
+    /// The conversation, loaded and level with the store, for somebody who says to be a member.
     async fn open_for(
-        &self,
+        self: &Arc<Self>,
+        user: UserId,
+        id: ConversationId,
+    ) -> Result<Arc<Conversation>, Problem> {
+        let conversation = self.open_hot_for(user, id).await?;
+        self.level(&conversation).await?;
+        Ok(conversation)
+    }
+
+    /// As [`Chat::open_for`], but as it is in memory: others may have written meanwhile. Ids are anybody's to
+    /// guess: what is not in memory is only loaded for who is in it.
+    async fn open_hot_for(
+        self: &Arc<Self>,
         user: UserId,
         id: ConversationId,
     ) -> Result<Arc<Conversation>, Problem> {
         let in_memory = self.shard(id).get(&id).cloned();
-        if in_memory.is_none_or(|conversation| conversation.loaded.get().is_none()) {
+        let is_known = in_memory.is_some_and(|conversation| {
+            let loaded = conversation.try_loaded();
+            loaded.is_some_and(|loaded| loaded.state.seq > 0 || !self.is_shared())
+        });
+        if !is_known {
             let marks = self
                 .store
                 .marks(LogId::conversation(id), user.0)
@@ -382,18 +414,13 @@ impl Chat {
 
     /// Loads in a task of its own: whoever asked may be slow to go on, or be gone, while others wait for
     /// the same conversation.
-    async fn load(&self, conversation: &Arc<Conversation>) -> Result<(), Problem> {
+    async fn load(self: &Arc<Self>, conversation: &Arc<Conversation>) -> Result<(), Problem> {
         if conversation.loaded.get().is_some() {
             return Ok(());
         }
-        let (store, clock, conversation) =
-            (self.store.clone(), self.clock.clone(), conversation.clone());
+        let (chat, conversation) = (self.clone(), conversation.clone());
         let loading = tokio::spawn(async move {
-            let read = || async {
-                Loaded::read(&*store, conversation.id, &clock)
-                    .await
-                    .map(Mutex::new)
-            };
+            let read = || async { chat.read(conversation.id).await.map(Mutex::new) };
             conversation.loaded.get_or_try_init(read).await.map(|_| ())
         });
         match loading.await {
@@ -434,6 +461,7 @@ impl Chat {
             id,
             queue: Mutex::default(),
             loaded: tokio::sync::OnceCell::new(),
+            catching: tokio::sync::Mutex::default(),
         });
         shard.insert(id, conversation.clone());
         conversation
@@ -485,6 +513,10 @@ fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>) {
 
 /// A store's failure as a client sees it: not its fault, and worth another try.
 fn problem_of_store(error: StoreError) -> Problem {
+    if let StoreError::Unavailable(_) = error {
+        tracing::warn!(%error, "the store does not answer now");
+        return Problem::new(Code::Busy).detail("the store does not answer now");
+    }
     tracing::error!(%error, "the store failed");
     Problem::new(Code::Internal)
 }

@@ -31,6 +31,9 @@ impl Chat {
         loaded: &mut Loaded,
         entries: &[Entry],
     ) {
+        // Whoever reads what others appended may have been faster.
+        let known = entries.partition_point(|entry| entry.seq() <= loaded.state.seq);
+        let entries = entries.get(known..).unwrap_or_default();
         let mut told = 0;
         for (index, entry) in entries.iter().enumerate() {
             if !entry.envelope.kind.changes_members() {

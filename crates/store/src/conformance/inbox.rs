@@ -1,8 +1,8 @@
 //! A user's inbox begins with the logs that the user is or was in.
 
-use tidings_core::UserId;
 use tidings_core::log::{LogId, LogPart};
 use tidings_core::mark::{Mark, MarkKind};
+use tidings_core::{Time, UserId};
 
 use super::support::*;
 use super::{Fixture, wait};
@@ -113,6 +113,34 @@ pub fn memberships_are_not_those_of_neighbouring_users(fixture: &mut dyn Fixture
         let expected = [log(0), log(255)]
             .map(|place| mark(place, owner, MarkKind::Joined, u64::from(owner[15]) + 1));
         assert_eq!(memberships(store, UserId(owner), None, 100), expected);
+    }
+}
+
+pub fn an_inbox_says_when_it_was_last_touched(fixture: &mut dyn Fixture) {
+    let store = fixture.store();
+    let touched = |store: &dyn Store, by| wait(store.touched(user(by))).unwrap();
+    assert_eq!(touched(store, 1), Time(0));
+    raise(store, vec![mark(log(1), user(1).0, MarkKind::Joined, 4)]);
+    raise(store, vec![mark(log(2), user(1).0, MarkKind::Head, 3)]);
+    raise(store, vec![mark(log(2), user(2).0, MarkKind::Head, 9)]);
+    raise(store, vec![mark(log(2), user(1).0, MarkKind::Read, 99)]);
+    assert_eq!(
+        touched(store, 1),
+        at(4),
+        "not by what others touched, nor by other marks"
+    );
+    let append = Append {
+        marks: vec![mark(log(3), user(1).0, MarkKind::Head, 7)],
+        ..append_of(log(3), vec![message(1)])
+    };
+    wait(store.append(append)).unwrap();
+    assert_eq!(touched(store, 1), at(7));
+    let late = vec![mark(log(1), user(1).0, MarkKind::Head, 8)];
+    wait(store.raise_marks(late, Durability::Late)).unwrap();
+    assert_eq!(touched(store, 1), at(8), "at once");
+    wait(store.flush()).unwrap();
+    if fixture.reopen() {
+        assert_eq!(touched(fixture.store(), 1), at(8));
     }
 }
 

@@ -140,7 +140,7 @@ async fn a_lost_answer_of_the_store_makes_no_second_entry() {
     world.store.fail_next(AppendFailure::AnswerLost);
     assert_eq!(
         world.send(&anna, message.clone()).await.unwrap_err().code,
-        Code::Internal
+        Code::Busy
     );
     assert_eq!(world.send(&anna, message).await.unwrap().seq, 3);
     assert_eq!(
@@ -161,7 +161,7 @@ async fn sends_behind_one_that_was_refused_for_now_wait_for_it() {
     world.store.fail_next(AppendFailure::NotDone);
     assert_eq!(
         world.send(&anna, first.clone()).await.unwrap_err().code,
-        Code::Internal
+        Code::Busy
     );
     assert_eq!(
         world.send(&anna, second.clone()).await.unwrap_err().code,
@@ -187,7 +187,7 @@ async fn a_cancelled_send_no_longer_holds_up_those_behind_it() {
     world.store.fail_next(AppendFailure::NotDone);
     assert_eq!(
         world.send(&anna, cancelled).await.unwrap_err().code,
-        Code::Internal
+        Code::Busy
     );
     assert_eq!(
         world.send(&anna, second.clone()).await.unwrap_err().code,

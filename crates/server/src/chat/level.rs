@@ -1,0 +1,418 @@
+//! Level with the store, where several servers share one: others append, raise marks and write states too.
+//!
+//! An append is always decided right, for it commits only at the head it was decided against. What is refused,
+//! read or told from memory is not: before that the conversation is brought level ([`Chat::level`]), and each
+//! connected user's inbox is looked at once in a heartbeat ([`Chat::refresh`]). What the other servers tell
+//! (`heard`) makes it quicker and nothing more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidings_core::entry::Entry;
+use tidings_core::log::LogId;
+use tidings_core::mark::{Mark, MarkKind, MarkValue};
+use tidings_core::{ConversationId, Time, UserId};
+use tidings_protocol::sync::{ConversationFrame, Gone};
+use tidings_protocol::{Problem, ServerFrame};
+use tidings_store::{Direction, Durability, ReadLog, StoreError, Want};
+
+use super::inbox::summary;
+use super::loaded::{Loaded, UserMarks};
+use super::{Chat, Conversation, Row, problem_of_store};
+use crate::hub::Part;
+use crate::session::Event;
+
+/// How far the clocks of two servers may be apart, there and back: those beyond half of it take no sends.
+const CLOCKS_APART_MS: u64 = 10_000;
+/// Entries that are read at a time …
+const PAGE: usize = 1_000;
+/// … and their bytes.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The lane of the mark that says when something besides the head last moved; the head itself is in lane 0.
+pub(super) const TOUCHED_LANE: u32 = 2;
+
+impl Chat {
+    /// Brings a conversation level with its log before something is read or refused by it. Where nobody else
+    /// writes it always is.
+    pub(super) async fn level(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+    ) -> Result<(), Problem> {
+        match self.is_shared() {
+            true => self.catch_up(conversation).await.map(|_| ()),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads what is in the log and not in memory, and tells it to the sessions here. Answers the entries.
+    pub(super) async fn catch_up(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+    ) -> Result<Vec<Entry>, Problem> {
+        self.load(conversation).await?;
+        // One at a time; those that wait find it done.
+        let _catching = conversation.catching.lock().await;
+        let head = self.store.head(conversation.log()).await;
+        let Some(head) = head.map_err(problem_of_store)? else {
+            return Ok(Vec::new());
+        };
+        let mut caught = Vec::new();
+        loop {
+            let from = {
+                let Some(mut loaded) = conversation.try_loaded() else {
+                    return Ok(caught);
+                };
+                let state = &loaded.state;
+                let is_another = state.generation != head.generation || state.seq == 0;
+                if is_another || head.trimmed > state.seq {
+                    None
+                } else if state.seq >= head.seq {
+                    loaded.trimmed = loaded.trimmed.max(head.trimmed);
+                    break;
+                } else {
+                    Some(state.seq + 1)
+                }
+            };
+            let Some(from) = from else {
+                self.read_again(conversation).await?;
+                return Ok(caught);
+            };
+            let read = ReadLog {
+                from,
+                direction: Direction::Forwards,
+                limit: PAGE,
+                bytes_max: PAGE_BYTES_MAX,
+                want: Want::Entries,
+            };
+            let page = self.store.read(conversation.log(), read).await;
+            let page = page.map_err(problem_of_store)?;
+            if page.entries.first().map(Entry::seq) != Some(from) {
+                // It was trimmed meanwhile.
+                self.read_again(conversation).await?;
+                return Ok(caught);
+            }
+            self.apply_committed(conversation, &page.entries);
+            caught.extend(page.entries);
+        }
+        if !caught.is_empty() {
+            self.mend_rows(conversation).await?;
+        }
+        Ok(caught)
+    }
+
+    /// Entries that are durable move the state on and are told to the sessions here, as far as they were not.
+    pub(super) fn apply_committed(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        entries: &[Entry],
+    ) {
+        let retention_before = {
+            let Some(mut loaded) = conversation.try_loaded() else {
+                return;
+            };
+            let before = loaded.state.settings.retention;
+            self.publish(conversation, &mut loaded, entries);
+            before
+        };
+        self.after_commit(conversation, entries, retention_before);
+    }
+
+    /// Reads the conversation from the beginning: it is another one than in memory, or entries were trimmed
+    /// that were never seen here.
+    async fn read_again(&self, conversation: &Arc<Conversation>) -> Result<(), Problem> {
+        let mut fresh = self.read(conversation.id).await.map_err(problem_of_store)?;
+        let id = conversation.id;
+        let Some(mut loaded) = conversation.try_loaded() else {
+            return Ok(());
+        };
+        if fresh.state.generation == loaded.state.generation && fresh.state.seq < loaded.state.seq {
+            return Ok(());
+        }
+        let before: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
+        fresh.take_over(&mut loaded);
+        fresh.sum_told(id);
+        *loaded = fresh;
+        for user in loaded.present().map(|(user, _)| user) {
+            self.announce(id, &loaded, user, !before.contains(&user));
+        }
+        for user in before {
+            if loaded.member_in(user).is_none() {
+                self.announce_gone(id, &loaded, user);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets what the conversation contributes to a connected user's digest, and sends the whole conversation if
+    /// the user does not know it.
+    pub(super) fn announce(&self, id: ConversationId, loaded: &Loaded, user: UserId, is_new: bool) {
+        let Some(hub) = self.hub.user(user) else {
+            return;
+        };
+        let summary = summary(id, loaded, user, hub.is_shown()).filter(|_| is_new);
+        let event = summary.map(|conversation| {
+            Event::new(ServerFrame::Conversation(ConversationFrame {
+                id: None,
+                conversation,
+            }))
+        });
+        hub.push_with_part(event.as_ref(), id, loaded.part(id, user));
+    }
+
+    pub(super) fn announce_gone(&self, id: ConversationId, loaded: &Loaded, user: UserId) {
+        if let Some(hub) = self.hub.user(user) {
+            let event = Event::new(ServerFrame::Gone(Gone {
+                conversation: id,
+                seq: loaded.state.seq,
+            }));
+            hub.push_with_part(Some(&event), id, Part::default());
+        }
+    }
+
+    /// Reads a conversation from the store, and mends the rows of members' inboxes that somebody left behind who
+    /// died between an append and them.
+    pub(super) async fn read(&self, id: ConversationId) -> Result<Loaded, StoreError> {
+        let mut tries = 0;
+        let loaded = loop {
+            tries += 1;
+            match Loaded::read(&*self.store, id, &self.clock).await {
+                // Somebody else trimmed or wrote a state in between: what was read does not fit together.
+                Err(StoreError::Damaged(_)) if self.is_shared() && tries < 4 => {}
+                read => break read?,
+            }
+        };
+        if self.is_shared() {
+            let owed = loaded.rows_owed(LogId::conversation(id), self.write_heads_members_max());
+            if !owed.is_empty() {
+                self.store.raise_marks(owed, Durability::Now).await?;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// As when loading, after entries that others appended.
+    async fn mend_rows(&self, conversation: &Arc<Conversation>) -> Result<(), Problem> {
+        let heads = conversation
+            .try_loaded()
+            .map(|loaded| loaded.heads(conversation.log(), self.write_heads_members_max()));
+        let heads = heads.unwrap_or_default();
+        if heads.is_empty() {
+            return Ok(());
+        }
+        let raised = self.store.raise_marks(heads, Durability::Late).await;
+        raised.map_err(problem_of_store)
+    }
+
+    /// Looks whether anything moved in a connected user's inbox since it was last looked at, and if so brings
+    /// the user's conversations and digest level. Once in a heartbeat for each user, whatever its sessions.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn refresh(self: &Arc<Self>, user: UserId) -> Result<(), Problem> {
+        let Some(hub) = self.hub.user(user).filter(|_| self.is_shared()) else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let touched = self.store.touched(user).await.map_err(problem_of_store)?;
+        let refreshed = hub.refreshed();
+        if touched.plus_millis(CLOCKS_APART_MS) < refreshed {
+            return Ok(());
+        }
+        let rows = self.rows_of(user).await?;
+        let known: BTreeSet<ConversationId> = hub.conversations().into_iter().collect();
+        // At first the digest alone is made: a client that comes asks for its inbox by itself.
+        let is_first = refreshed == Time(0);
+        for row in &rows {
+            let is_new = !is_first && !known.contains(&row.id);
+            self.refresh_one(user, row, is_new, refreshed).await?;
+        }
+        let rows: BTreeSet<ConversationId> = rows.iter().map(|row| row.id).collect();
+        for id in known.difference(&rows) {
+            // The user is out, or an append that takes it in is half done: the log knows.
+            let conversation = self.open(*id).await?;
+            self.catch_up(&conversation).await?;
+            if let Some(loaded) = conversation.try_loaded()
+                && loaded.member_in(user).is_none()
+            {
+                self.announce_gone(*id, &loaded, user);
+            }
+        }
+        hub.set_refreshed(now);
+        Ok(())
+    }
+
+    async fn refresh_one(
+        self: &Arc<Self>,
+        user: UserId,
+        row: &Row,
+        is_new: bool,
+        refreshed: Time,
+    ) -> Result<(), Problem> {
+        let conversation = self.open(row.id).await?;
+        let is_level = conversation.try_loaded().is_some_and(|loaded| {
+            row.head
+                .is_some_and(|head| head.seq <= loaded.state.seq && loaded.state.seq > 0)
+        });
+        if !is_level {
+            self.catch_up(&conversation).await?;
+        }
+        if row.touched.plus_millis(CLOCKS_APART_MS) >= refreshed {
+            self.refresh_marks(&conversation).await?;
+        }
+        if let Some(loaded) = conversation.try_loaded() {
+            self.announce(row.id, &loaded, user, is_new);
+        }
+        Ok(())
+    }
+
+    /// Reads the marks of a conversation's members and tells those that rose elsewhere.
+    pub(super) async fn refresh_marks(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+    ) -> Result<(), Problem> {
+        let mut read: BTreeMap<UserId, UserMarks> = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .marks_of_log(conversation.log(), after, PAGE)
+                .await;
+            let page = page.map_err(problem_of_store)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.owner);
+            for mark in page.iter().filter(|mark| mark.lane == 0) {
+                let marks = read.entry(UserId(mark.owner)).or_default();
+                match mark.kind {
+                    MarkKind::Delivered => marks.delivered = mark.value.seq,
+                    MarkKind::Read => marks.read = mark.value,
+                    MarkKind::Shown => marks.shown = mark.value.seq,
+                    _ => {}
+                }
+            }
+        }
+        let now = self.clock.now();
+        let Some(mut loaded) = conversation.try_loaded() else {
+            return Ok(());
+        };
+        for (user, marks) in read {
+            self.merge_marks(conversation, &mut loaded, user, marks, now);
+        }
+        Ok(())
+    }
+
+    /// Marks of one member as somebody else has them: what is news is told to the sessions here.
+    pub(super) fn merge_marks(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        loaded: &mut Loaded,
+        user: UserId,
+        heard: UserMarks,
+        now: Time,
+    ) {
+        // Devices have marks in the same log: they are no members.
+        if !loaded.members.contains_key(&user) {
+            return;
+        }
+        let head = loaded.state.seq;
+        let mut marks = loaded.marks_of(user);
+        let before = marks;
+        marks.delivered = marks.delivered.max(heard.delivered.min(head));
+        marks.shown = marks.shown.max(heard.shown.min(head));
+        if heard.read.seq > marks.read.seq && heard.read.seq <= head {
+            marks.read = heard.read;
+        }
+        loaded.marks.insert(user, marks);
+        let has_read = marks.read.seq > before.read.seq;
+        if (marks.delivered, marks.shown) != (before.delivered, before.shown) {
+            self.tell_heard(conversation, loaded, user, now);
+        }
+        if has_read {
+            self.tell_own_read(conversation.id, loaded, user, marks.read, now);
+        }
+    }
+}
+
+impl Loaded {
+    /// Takes over from the conversation as it was in memory what no store has, and the higher of all marks.
+    fn take_over(&mut self, before: &mut Loaded) {
+        self.lookers = std::mem::take(&mut before.lookers);
+        self.untold = std::mem::take(&mut before.untold);
+        self.heard = std::mem::take(&mut before.heard);
+        self.steps_due = std::mem::take(&mut before.steps_due);
+        self.telling = before.telling;
+        self.stepping = before.stepping;
+        self.trimming = before.trimming;
+        let head = self.state.seq;
+        for (user, kept) in &before.marks {
+            let marks = self.marks.entry(*user).or_default();
+            marks.delivered = marks.delivered.max(kept.delivered.min(head));
+            marks.shown = marks.shown.max(kept.shown.min(head));
+            if kept.read.seq <= head {
+                marks.read = marks.read.max(kept.read);
+            }
+            marks.delivered_step_at = kept.delivered_step_at;
+            marks.shown_step_at = kept.shown_step_at;
+            marks.told.delivered = marks.delivered;
+            marks.told.shown = marks.shown;
+        }
+    }
+
+    /// The marks of members' inboxes that are behind the log.
+    fn rows_owed(&self, log: LogId, heads_max: u32) -> Vec<Mark> {
+        let row = |user: &UserId, kind| {
+            let row = self
+                .rows
+                .iter()
+                .find(|row| row.owner == user.0 && row.kind == kind && row.lane == 0);
+            row.map_or(0, |row| row.value.seq)
+        };
+        let mark = |user: &UserId, kind, value| Mark {
+            log,
+            owner: user.0,
+            kind,
+            lane: 0,
+            value,
+        };
+        let mut owed = Vec::new();
+        for (user, member) in &self.members {
+            if row(user, MarkKind::Joined) < member.joined.seq {
+                owed.push(mark(user, MarkKind::Joined, member.joined));
+            }
+            let left = member.spans.last().and_then(|span| span.left).unwrap_or(0);
+            if row(user, MarkKind::Left) < left {
+                let value = MarkValue {
+                    seq: left,
+                    at: self.state.at,
+                    ..MarkValue::default()
+                };
+                owed.push(mark(user, MarkKind::Left, value));
+            }
+        }
+        let heads = self.heads(log, heads_max).into_iter();
+        owed.extend(heads.filter(|head| row(&UserId(head.owner), MarkKind::Head) < head.value.seq));
+        owed
+    }
+
+    /// The heads of all who are in, if this conversation's heads are written.
+    fn heads(&self, log: LogId, heads_max: u32) -> Vec<Mark> {
+        if !self.diffusion.writes(self.state.member_count, heads_max) {
+            return Vec::new();
+        }
+        let value = MarkValue {
+            seq: self.state.seq,
+            ordinal: self.state.ordinal,
+            own: 0,
+            at: self.state.at,
+        };
+        let present = self.present();
+        present
+            .map(|(user, _)| Mark {
+                log,
+                owner: user.0,
+                kind: MarkKind::Head,
+                lane: 0,
+                value,
+            })
+            .collect()
+    }
+}
