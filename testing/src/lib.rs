@@ -2,6 +2,8 @@
 
 pub mod cassandra;
 pub mod chance;
+pub mod cluster;
+pub mod flows;
 pub mod http;
 pub mod nats;
 mod process;

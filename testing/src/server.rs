@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::http::Http;
@@ -61,12 +62,20 @@ impl Server {
 
     /// A running server with these settings besides those for tests: `section.name` and a TOML value.
     pub async fn start_with(settings: &[(&str, &str)]) -> Server {
+        let mut server = Server::prepare(settings);
+        server.start_again().await;
+        server
+    }
+
+    /// A server that is not started yet.
+    #[must_use]
+    pub fn prepare(settings: &[(&str, &str)]) -> Server {
         let directory = tempfile::Builder::new()
             .prefix("tidings-test-")
             .tempdir()
             .unwrap();
         let (port, metrics_port) = (free_port(), free_port());
-        let mut server = Server {
+        let server = Server {
             port,
             metrics_port,
             directory,
@@ -74,7 +83,6 @@ impl Server {
             has_clock: false,
         };
         server.configure(settings);
-        server.start_again().await;
         server
     }
 
@@ -206,10 +214,24 @@ impl Server {
 
     /// SIGTERM: asks it to finish.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: it does nothing more, and does not know.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on where it was.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         let id = i32::try_from(child.id()).unwrap();
         let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
     }
 
     /// Waits until it has ended by itself.
@@ -241,6 +263,11 @@ impl Server {
     /// `tidings restore`: makes an older copy ready to be served. The server must not run.
     pub async fn restore(&self) {
         self.run("restore").await;
+    }
+
+    /// `tidings migrate`: makes the tables of a cluster.
+    pub async fn migrate(&self) {
+        self.run("migrate").await;
     }
 
     async fn run(&self, subcommand: &str) {

@@ -34,6 +34,8 @@ enum Command {
     Tail(tidings_terminal::TailArgs),
     /// Forgets the session of an account, here and on the server.
     Logout(tidings_terminal::LogoutArgs),
+    /// Makes the keyspace and the tables of a cluster, or brings them up to date. May be repeated.
+    Migrate(Common),
     /// Prints every setting with its value and meaning, as a file to begin with.
     Config(Common),
 }
@@ -58,6 +60,9 @@ struct Serve {
     /// Address and port for metrics and health; empty for none.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<String>,
+    /// What this server of a cluster does, with commas between: gateway, chat.
+    #[arg(long, value_name = "ROLES")]
+    role: Option<String>,
     /// Where to keep everything: in memory only to measure what the disk costs.
     #[arg(long, value_enum, default_value_t = StoreChoice::Embedded, hide = true)]
     store: StoreChoice,
@@ -105,6 +110,7 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
             let flags = [
                 ("server.listen", serve.listen),
                 ("server.metrics_listen", serve.metrics_listen),
+                ("cluster.roles", serve.role),
             ];
             let flags = flags
                 .into_iter()
@@ -133,6 +139,11 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
                 "{} is ready to be served (generation {generation})",
                 data.display()
             );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Migrate(common) => {
+            let settings = common.settings(Vec::new()).map_err(text)?;
+            println!("{}", serve::migrate(&settings).map_err(text)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Chat(args) => client(tidings_terminal::chat(args), |_| 1),

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +22,6 @@ const SHARDS: usize = 64;
 const LINGER: Duration = Duration::from_millis(200);
 
 /// All live sessions of this process.
-#[derive(Debug)]
 pub struct Hub {
     shards: Vec<Mutex<HashMap<UserId, Arc<UserHub>>>>,
     next_session: AtomicU64,
@@ -30,7 +29,12 @@ pub struct Hub {
     sessions_per_device_max: usize,
     /// Sessions in which something waits for more to be written with; not empty while a task will see to it.
     lingering: Mutex<Vec<Arc<Session>>>,
+    /// Is told when a user's first session opens and when its last closes.
+    watcher: OnceLock<Watcher>,
 }
+
+/// Who is told of a user whether it has sessions here. Called under a lock: it must be quick.
+pub type Watcher = Box<dyn Fn(UserId, bool) + Send + Sync>;
 
 /// The live sessions of one user and the digest of its inbox.
 #[derive(Debug, Default)]
@@ -89,6 +93,14 @@ impl Hub {
             queue_limits,
             sessions_per_device_max,
             lingering: Mutex::default(),
+            watcher: OnceLock::new(),
+        }
+    }
+
+    /// Says once who is told which users have sessions here.
+    pub fn set_watcher(&self, watcher: Watcher) {
+        if self.watcher.set(watcher).is_err() {
+            tracing::error!("the hub was told twice who watches it");
         }
     }
 
@@ -106,7 +118,11 @@ impl Hub {
             inner.sessions.remove(oldest).close(Code::Replaced);
         }
         inner.sessions.push(session.clone());
+        let is_first = inner.sessions.len() == 1;
         drop(inner);
+        if is_first && let Some(watcher) = self.watcher.get() {
+            watcher(caller.user, true);
+        }
         session
     }
 
@@ -122,6 +138,9 @@ impl Hub {
         drop(inner);
         if last {
             shard.remove(&session.caller.user);
+            if let Some(watcher) = self.watcher.get() {
+                watcher(session.caller.user, false);
+            }
         }
         last
     }
@@ -210,6 +229,12 @@ impl Hub {
         self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
     }
 }
 

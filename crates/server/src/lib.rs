@@ -3,8 +3,10 @@
 pub mod chat;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod gateway;
+pub mod health;
 pub mod hub;
 pub mod metrics;
 pub mod presence;

@@ -2,7 +2,7 @@
 //! after what happened; none of them waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -53,6 +53,8 @@ pub struct Metrics {
     sessions: Gauges,
     sessions_opened: Counters,
     sessions_closed: Counters,
+    /// The sum of `sessions`.
+    live_sessions: AtomicU64,
     messages_accepted: Counter,
     deliveries: Counter,
     commit: Histogram,
@@ -77,6 +79,7 @@ impl Default for Metrics {
             sessions: Gauges::default(),
             sessions_opened: Counters::default(),
             sessions_closed: Counters::default(),
+            live_sessions: AtomicU64::new(0),
             messages_accepted: Counter::default(),
             deliveries: Counter::default(),
             commit: Histogram::new(LATENCIES_S),
@@ -161,6 +164,13 @@ impl Metrics {
         let label = [("transport", transport.name())];
         self.sessions.get_or_create(&label).inc();
         self.sessions_opened.get_or_create(&label).inc();
+        self.live_sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sessions that are open, over all transports.
+    #[must_use]
+    pub fn live_sessions(&self) -> u64 {
+        self.live_sessions.load(Ordering::Relaxed)
     }
 
     /// A session was closed, with a reason of ours or by the client.
@@ -168,6 +178,7 @@ impl Metrics {
         self.sessions
             .get_or_create(&[("transport", transport.name())])
             .dec();
+        self.live_sessions.fetch_sub(1, Ordering::Relaxed);
         self.sessions_closed
             .get_or_create(&[("reason", reason.map_or("client", Code::name))])
             .inc();

@@ -137,6 +137,8 @@ hide_target = "UPDATE targets USING TIMESTAMP 2 SET data = ? WHERE log = ? AND b
     put_front = "INSERT INTO document_fronts (kind, shard, front) VALUES (?, ?, ?) USING TIMESTAMP 1";
     fronts = "SELECT front FROM document_fronts WHERE kind = ? AND shard = ? AND front >= ? LIMIT ?";
 
+    time = "SELECT toTimestamp(now()) FROM system.local";
+
     put_listed = "INSERT INTO listed (list, part, item, data) VALUES (?, ?, ?, ?) USING TIMESTAMP 1";
     listed = "SELECT item, data FROM listed WHERE list = ? AND part = ? AND item >= ? LIMIT ?";
     drop_listed = "DELETE FROM listed USING TIMESTAMP 2 WHERE list = ? AND part = ? AND item = ? AND data = ?";

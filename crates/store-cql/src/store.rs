@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use scylla::value::CqlTimestamp;
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
 use tidings_core::{ClientId, Time, UserId};
@@ -147,6 +148,21 @@ impl CqlStore {
         up_to: Seq,
     ) -> StoreFuture<'_, Result<(), StoreError>> {
         self.run(move |inner| async move { inner.forget_envelopes(log, up_to).await })
+    }
+
+    /// The time by the clock of a node of the cluster.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn time(&self) -> StoreFuture<'_, Result<Time, StoreError>> {
+        self.run(move |inner| async move {
+            let row = inner
+                .cql
+                .first::<(CqlTimestamp,)>(&inner.cql.statements.time, ())
+                .await?;
+            let (CqlTimestamp(millis),) = row.ok_or_else(|| cql::damaged("no time of day"))?;
+            Ok(Time(rows::seq(millis)))
+        })
     }
 
     /// Does the work in a task of the runtime, whoever polls what comes back.

@@ -229,6 +229,8 @@ pub enum DocumentKind {
     InviteLink = 8,
     /// A conversation whose retention is bounded, by its id.
     Retention = 9,
+    /// What every server must hear of soon, by day and time.
+    Notice = 10,
 }
 
 /// A small value under a key, with a version that grows with each write.

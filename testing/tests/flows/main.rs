@@ -8,7 +8,6 @@
 )]
 
 mod catching_up;
-mod flapping;
 mod four;
 mod slow;
 
@@ -17,8 +16,9 @@ mod way {
     pub(crate) use super::catching_up::{
         gap_between_catch_up_and_live, last_message_lost_on_the_wire, last_tick_lost_on_the_wire,
     };
-    pub(crate) use super::flapping::both_flapping;
-    pub(crate) use super::four::{both_online, recipient_offline, sender_offline_for_receipt};
+    pub(crate) use super::four::{
+        both_flapping, both_online, recipient_offline, sender_offline_for_receipt,
+    };
     pub(crate) use super::slow::slow_consumer_costs_only_itself;
 }
 

@@ -4,18 +4,25 @@
 //! In: messages from `cluster`. Next: the sessions here, as if it had happened here (`publish`, `marks`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_core::entry::Entry;
 use tidings_core::log::{Generation, Seq};
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ConversationId, Time, UserId};
-use tidings_protocol::ServerFrame;
 use tidings_protocol::presence::TypingEvent;
+use tidings_protocol::send::Sent;
+use tidings_protocol::{Code, Problem, ServerFrame};
+use tokio::sync::oneshot;
 
 use super::level::TOUCHED_LANE;
 use super::loaded::{Loaded, UserMarks};
+use super::queue::Queued;
 use super::{Chat, Conversation};
-use crate::session::Event;
+use crate::session::{Caller, Event};
+
+/// For so long the answer of another server is waited for.
+const FORWARDED_FOR: Duration = Duration::from_millis(2_000);
 
 /// How far somebody's marks are, as one server tells the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +42,9 @@ pub struct MarksNews {
     /// When.
     pub at: Time,
 }
+
+/// How another server answers sends, in their order. Nothing: it is not known what became of them.
+pub type Forwarded = oneshot::Receiver<Vec<Result<Sent, Problem>>>;
 
 /// The other servers that share the store.
 pub trait Others: Send + Sync + 'static {
@@ -58,6 +68,17 @@ pub trait Others: Send + Sync + 'static {
         on: bool,
         users: &mut dyn Iterator<Item = UserId>,
     );
+
+    /// Whether this server may take sends now.
+    fn takes_sends(&self) -> bool;
+
+    /// Hands sends of a conversation to the server that has it in memory, with each sender its frame as
+    /// [`crate::cluster`] encodes it. `None`: it is this one.
+    fn forward(
+        &self,
+        conversation: ConversationId,
+        sends: Vec<(Caller, Vec<u8>)>,
+    ) -> Option<Forwarded>;
 
     /// Whether this server is the one to look after what belongs to nobody in particular under this key.
     fn is_mine(&self, key: &[u8]) -> bool;
@@ -183,6 +204,77 @@ impl Chat {
                 },
             })
             .collect()
+    }
+
+    /// Hands a batch to the server that has the conversation; gives it back if that is this one, or if it must be
+    /// worked on here: what came from there already, and what is behind a send that was refused here.
+    pub(super) fn forward(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        batch: Vec<Queued>,
+    ) -> Option<Vec<Queued>> {
+        let Some(others) = self.others.get() else {
+            return Some(batch);
+        };
+        let is_held_up = {
+            let queue = conversation.queue();
+            batch.iter().any(|queued| queue.refused.is_behind(queued))
+        };
+        let frames = batch.iter().map(|queued| {
+            let caller = Caller {
+                user: queued.command.author,
+                device: queued.command.device,
+            };
+            Some((caller, crate::cluster::encode_send(queued.frame.as_ref()?)?))
+        });
+        let Some(frames) = frames.collect::<Option<Vec<_>>>().filter(|_| !is_held_up) else {
+            return Some(batch);
+        };
+        let Some(answered) = others.forward(conversation.id, frames) else {
+            return Some(batch);
+        };
+        tokio::spawn(
+            self.clone()
+                .forwarded(conversation.clone(), batch, answered),
+        );
+        None
+    }
+
+    /// Waits for another server's answers to a batch. Without them the batch is worked on here.
+    async fn forwarded(
+        self: Arc<Self>,
+        conversation: Arc<Conversation>,
+        batch: Vec<Queued>,
+        answered: Forwarded,
+    ) {
+        let answers = tokio::time::timeout(FORWARDED_FOR, answered).await;
+        let is_drained = |answer: &Result<Sent, Problem>| {
+            answer
+                .as_ref()
+                .is_err_and(|problem| problem.code == Code::Draining)
+        };
+        match answers {
+            Ok(Ok(answers)) if answers.len() == batch.len() && !answers.iter().any(is_drained) => {
+                for (queued, answer) in batch.into_iter().zip(answers) {
+                    let settled = answer.as_ref().map(|_| ());
+                    conversation.queue().refused.settled(&queued, settled);
+                    if answer.is_ok() {
+                        self.metrics.message_accepted();
+                    }
+                    self.answer(queued.reply, queued.command.client_id, answer);
+                }
+                self.ready_again(conversation);
+            }
+            _ => self.drive(conversation, batch, true).await,
+        }
+    }
+
+    /// Another server committed something in a conversation that did not fit into a message.
+    pub fn heard_of(self: &Arc<Self>, id: ConversationId) {
+        if let Some(conversation) = self.in_memory(id) {
+            let chat = self.clone();
+            tokio::spawn(async move { chat.catch_up(&conversation).await.map(|_| ()) });
+        }
     }
 
     /// Another server committed entries.

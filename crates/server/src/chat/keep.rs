@@ -56,6 +56,9 @@ impl Chat {
     /// # Errors
     /// When the store fails.
     pub async fn erase_expired(&self) -> Result<(), StoreError> {
+        if !self.is_mine(b"expiry") {
+            return Ok(());
+        }
         loop {
             let expired = self.store.expired(self.clock.now(), EXPIRED_MAX).await?;
             let all = expired.len() < EXPIRED_MAX;
@@ -92,6 +95,9 @@ impl Chat {
                 let Ok(id) = <[u8; 16]>::try_from(document.key.as_slice()) else {
                     continue;
                 };
+                if !self.is_mine(&id) {
+                    continue;
+                }
                 // What is wrong with one must not keep the others.
                 let looked = async {
                     let conversation = self.open(ConversationId(id)).await?;
@@ -152,7 +158,7 @@ impl Chat {
     /// Gives every device of every member a mark, at its user's delivered mark where it has none: from
     /// there on it is owed what comes.
     async fn owe_to_devices(&self, conversation: &Conversation) -> Result<(), Problem> {
-        let with_marks = self.device_marks(conversation).await?;
+        let (with_marks, _) = self.device_marks(conversation).await?;
         let users: Vec<(UserId, Seq)> = match conversation.try_loaded() {
             Some(loaded) => loaded
                 .present()
@@ -170,7 +176,7 @@ impl Chat {
         };
         let mut marks = Vec::new();
         for (user, from) in users {
-            for record in self.users.device_records(user).await? {
+            for record in self.users.device_records_now(user).await? {
                 if from > 0 && !with_marks.contains_key(&record.device.0) {
                     marks.push(device_mark(
                         conversation,
@@ -271,7 +277,12 @@ impl Chat {
     }
 
     /// Trims a log as far as its retention lets it be.
-    pub(super) async fn trim(&self, conversation: &Conversation) -> Result<(), Problem> {
+    pub(super) async fn trim(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+    ) -> Result<(), Problem> {
+        // Who joined elsewhere is owed too.
+        self.level(conversation).await?;
         let Some((retention, trimmed, head)) = conversation.try_loaded().map(|loaded| {
             (
                 loaded.state.settings.retention,
@@ -321,14 +332,15 @@ impl Chat {
 
     /// The lowest mark of all devices that are owed what is in the log.
     async fn lowest_owed(&self, conversation: &Conversation) -> Result<Seq, Problem> {
-        let device_marks = self.device_marks(conversation).await?;
+        let (device_marks, delivered_marks) = self.device_marks(conversation).await?;
         let Some((head, members)) = conversation.try_loaded().map(|loaded| {
             let members: Vec<(UserId, Seq, Seq)> = loaded
                 .present()
                 .map(|(user, member)| {
                     (
                         user,
-                        loaded.marks_of(user).delivered,
+                        // As it is in the store: what another server told of may not be durable.
+                        delivered_marks.get(&user.0).copied().unwrap_or(0),
                         member.joined.seq.saturating_sub(1),
                     )
                 })
@@ -340,7 +352,7 @@ impl Chat {
         let silent_before = self.silent_before();
         let mut lowest = head;
         for (user, delivered, joined) in members {
-            let devices = self.users.device_records(user).await?;
+            let devices = self.users.device_records_now(user).await?;
             if devices.is_empty() {
                 // Held for the first device that comes.
                 lowest = lowest.min(delivered.max(joined));
@@ -356,11 +368,12 @@ impl Chat {
         Ok(lowest)
     }
 
+    /// The devices' marks, and the users' delivered ones, as the store has them.
     async fn device_marks(
         &self,
         conversation: &Conversation,
-    ) -> Result<HashMap<[u8; 16], Seq>, Problem> {
-        let mut found = HashMap::new();
+    ) -> Result<(HashMap<[u8; 16], Seq>, HashMap<[u8; 16], Seq>), Problem> {
+        let (mut devices, mut users) = (HashMap::new(), HashMap::new());
         let mut after = None;
         loop {
             let page = self
@@ -369,11 +382,16 @@ impl Chat {
                 .await
                 .map_err(problem_of_store)?;
             let Some(last) = page.last() else {
-                return Ok(found);
+                return Ok((devices, users));
             };
             after = Some(last.owner);
-            let devices = page.iter().filter(|mark| mark.kind == MarkKind::Device);
-            found.extend(devices.map(|mark| (mark.owner, mark.value.seq)));
+            for mark in page.iter().filter(|mark| mark.lane == 0) {
+                match mark.kind {
+                    MarkKind::Device => devices.insert(mark.owner, mark.value.seq),
+                    MarkKind::Delivered => users.insert(mark.owner, mark.value.seq),
+                    _ => None,
+                };
+            }
         }
     }
 
@@ -399,6 +417,13 @@ impl Chat {
             }
         }
         Ok(low)
+    }
+}
+
+impl Chat {
+    /// Whether this server looks after what belongs to nobody in particular under this key.
+    fn is_mine(&self, key: &[u8]) -> bool {
+        self.others.get().is_none_or(|others| others.is_mine(key))
     }
 }
 

@@ -123,6 +123,7 @@ impl Chat {
             self.forget_if_empty(conversation);
             return None;
         };
+        let batch = self.forward(&conversation, batch)?;
         let decided = {
             let deciding = std::pin::pin!(async {
                 let decided = self.decide_batch(&conversation, &batch).await?;

@@ -45,7 +45,7 @@ use crate::metrics::Metrics;
 use crate::session::{Caller, Session};
 use crate::users::Users;
 
-pub use heard::{MarksNews, Others};
+pub use heard::{Forwarded, MarksNews, Others};
 pub use queue::Reply;
 pub(crate) use refused::BEHIND_MS;
 
@@ -54,6 +54,8 @@ use loaded::Loaded;
 use queue::Queue;
 
 const SHARDS: usize = 64;
+/// After a session has begun its inbox is looked at once more.
+const LOOK_AGAIN: Duration = Duration::from_millis(1_500);
 /// How many memberships are read from the store at a time.
 const MEMBERSHIPS_PAGE: usize = 1_000;
 
@@ -169,7 +171,19 @@ impl Chat {
         let user = session.caller.user;
         self.users.tell_hub(user).await?;
         if self.is_shared() {
-            return self.refresh(user).await;
+            self.refresh(user).await?;
+            // Others may not have known in that moment that the user is here: what they did not tell is found.
+            let chat = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                if let Err(problem) = chat.refresh(user).await {
+                    tracing::debug!(
+                        code = problem.code.name(),
+                        "the second look waits for the next"
+                    );
+                }
+            });
+            return Ok(());
         }
         for conversation in self.conversations_of(user).await? {
             let conversation = self.open(conversation).await?;

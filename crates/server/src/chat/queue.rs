@@ -43,6 +43,8 @@ pub(super) struct Queued {
     pub arrival: u64,
     /// About how much memory it takes.
     pub bytes: usize,
+    /// As it came, if another server may have the conversation.
+    pub frame: Option<Send>,
 }
 
 /// What waits in a conversation, and who must come again first.
@@ -93,6 +95,18 @@ impl Chat {
     /// Takes a command. Never waits: the answer goes to `reply` when the entry is durable, or at once if
     /// it is refused. Calls in one order are decided in that order.
     pub fn send(self: &Arc<Self>, caller: Caller, frame: Send, reply: Reply) {
+        // A group that is begun is nobody's yet.
+        let may_go = self.is_shared() && !matches!(frame.action, WireAction::Create(_));
+        let kept = may_go.then(|| frame.clone());
+        self.put(caller, frame, kept, reply);
+    }
+
+    /// As [`Chat::send`], for what another server handed to this one.
+    pub fn send_here(self: &Arc<Self>, caller: Caller, frame: Send, reply: Reply) {
+        self.put(caller, frame, None, reply);
+    }
+
+    fn put(self: &Arc<Self>, caller: Caller, frame: Send, kept: Option<Send>, reply: Reply) {
         self.outstanding.fetch_add(1, Ordering::SeqCst);
         let client_id = frame.client_id;
         let (id, mut queued) = match self.take(caller, frame, reply) {
@@ -103,6 +117,7 @@ impl Chat {
         let mut queue = conversation.queue();
         queue.arrivals += 1;
         queued.arrival = queue.arrivals;
+        queued.frame = kept;
         let full = queue.waiting.len() >= self.settings.queue_commands_max
             || queue.bytes + queued.bytes > self.settings.queue_bytes_max;
         if full {
@@ -126,7 +141,11 @@ impl Chat {
         frame: Send,
         reply: Reply,
     ) -> Result<(ConversationId, Queued), (Reply, Problem)> {
-        if self.draining.load(Ordering::SeqCst) {
+        let is_aside = self
+            .others
+            .get()
+            .is_some_and(|others| !others.takes_sends());
+        if is_aside || self.draining.load(Ordering::SeqCst) {
             return Err((reply, Problem::new(Code::Draining)));
         }
         let (client_id, direct_with) = (frame.client_id, frame.to);
@@ -180,6 +199,7 @@ impl Chat {
                 first: frame.first,
                 arrival: 0,
                 bytes,
+                frame: None,
             },
         ))
     }

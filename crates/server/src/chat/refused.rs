@@ -122,6 +122,7 @@ mod tests {
             first: false,
             arrival,
             bytes: 0,
+            frame: None,
         }
     }
 

@@ -264,6 +264,16 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
             "it must not be above users.username_chars_max",
         );
     }
+    let roles: Vec<&str> = settings.cluster.roles.split(',').map(str::trim).collect();
+    if roles
+        .iter()
+        .any(|role| !super::ClusterSettings::ROLES.contains(role))
+    {
+        return refuse(
+            "cluster.roles",
+            "the roles are gateway and chat, with a comma between",
+        );
+    }
     let sessions = &settings.sessions;
     if !(sessions.heartbeat_ms_min..=sessions.heartbeat_ms_max).contains(&sessions.heartbeat_ms) {
         return refuse(

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Sources, load};
 pub use sections::{
-    ChatSettings, LimitsSettings, LogFormat, LogSettings, PresenceSettings, ServerSettings,
-    SessionsSettings, StoreSettings, UsersSettings,
+    Affinity, CassandraSettings, ChatSettings, ClusterSettings, LimitsSettings, LogFormat,
+    LogSettings, NatsSettings, PresenceSettings, ServerSettings, SessionsSettings, StoreKind,
+    StoreSettings, UsersSettings,
 };
 
 /// All settings.
@@ -22,8 +23,14 @@ pub struct Settings {
     pub server: ServerSettings,
     /// What it logs.
     pub log: LogSettings,
-    /// The embedded store.
+    /// The store.
     pub store: StoreSettings,
+    /// Cassandra, if that is the store.
+    pub cassandra: CassandraSettings,
+    /// The way to other servers.
+    pub nats: NatsSettings,
+    /// This server among others.
+    pub cluster: ClusterSettings,
     /// Bounds on requests.
     pub limits: LimitsSettings,
     /// Live connections.
@@ -82,6 +89,9 @@ impl Settings {
             facts_of::<ServerSettings>("server"),
             facts_of::<LogSettings>("log"),
             facts_of::<StoreSettings>("store"),
+            facts_of::<CassandraSettings>("cassandra"),
+            facts_of::<NatsSettings>("nats"),
+            facts_of::<ClusterSettings>("cluster"),
             facts_of::<LimitsSettings>("limits"),
             facts_of::<SessionsSettings>("sessions"),
             facts_of::<UsersSettings>("users"),

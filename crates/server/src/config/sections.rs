@@ -89,8 +89,10 @@ pub enum LogFormat {
 }
 
 section! {
-    /// The embedded store.
+    /// The store: in the data directory (`embedded`), or a cluster's (`cassandra`, which several servers share).
     StoreSettings {
+        /// `embedded` or `cassandra`. What follows is of the embedded one.
+        kind: StoreKind = StoreKind::Embedded,
         /// Memory for what was read from the disk, in bytes.
         cache_bytes: u64 [MIB..=1_048_576 * MIB] = 64 * 1024 * 1024,
         /// Within this time after an erasure or a trim the bytes are gone from every file, in seconds.
@@ -108,6 +110,100 @@ section! {
         /// Threads for reads that may wait for the disk.
         read_threads: usize [1..=256] = 4,
     }
+}
+
+/// Where everything is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// In the data directory.
+    Embedded,
+    /// In Apache Cassandra or ScyllaDB.
+    Cassandra,
+}
+
+section! {
+    /// Apache Cassandra or ScyllaDB, for `store.kind = "cassandra"`.
+    CassandraSettings {
+        /// `host:port` of some nodes, with commas between them; the others are learned from these.
+        contact_points: String = "127.0.0.1:9042".to_owned(),
+        /// The keyspace that holds everything. `tidings migrate` makes it.
+        keyspace: String = "tidings".to_owned(),
+        /// Who logs in. Empty: nobody, the nodes do not ask.
+        user: String = String::new(),
+        /// Its password.
+        password: String = String::new(),
+        /// The data centre whose nodes are asked first. Empty: any.
+        data_centre: String = String::new(),
+        /// How many copies are kept, when `tidings migrate` makes the keyspace: a number, or one for each data
+        /// centre (`north:3,south:3`).
+        replication: String = "3".to_owned(),
+        /// How long one try of a request may take, in milliseconds.
+        request_timeout_ms: u64 [50..=60_000] = 1_000,
+        /// For how long a request is tried again, in milliseconds.
+        patience_ms: u64 [100..=600_000] = 8_000,
+    }
+}
+
+section! {
+    /// NATS, by which the servers of a cluster tell each other what happens.
+    NatsSettings {
+        /// Its servers (`nats://host:4222`), with commas between them. Empty: none; then each server looks at the
+        /// store all the time, which is slower and costs more.
+        urls: String = String::new(),
+        /// Who logs in. Empty: nobody.
+        user: String = String::new(),
+        /// Its password.
+        password: String = String::new(),
+        /// A token, instead of a user.
+        token: String = String::new(),
+    }
+}
+
+section! {
+    /// This server among those that share a store.
+    ClusterSettings {
+        /// The cluster's name: servers of another name on the same NATS are others.
+        name: String = "tidings".to_owned(),
+        /// What this server does, with commas between: `gateway` (clients connect to it), `chat` (conversations are
+        /// decided at it). One that does not decide hands over what comes to it.
+        roles: String = "gateway,chat".to_owned(),
+        /// This server's name in logs. It has another id at each start.
+        node: String = "tidings".to_owned(),
+        /// Where it stands: clients are sent to servers of the region that they log in to first.
+        region: String = String::new(),
+        /// The address under which clients reach this very server, told at login. Empty: they reach it by
+        /// `server.public_url` alone.
+        address: String = String::new(),
+        /// Sessions that it is made for: its load is measured by it.
+        sessions_max: u64 [1..=100_000_000] = 100_000,
+        /// Sessions that are handed over in a second when it shuts down, in percent.
+        drain_percent_per_s: u64 [1..=100] = 5,
+        /// Who takes the sends of a conversation: one server (`one`), or whichever has the sender (`everybody`),
+        /// which is as right and slower.
+        affinity: Affinity = Affinity::One,
+    }
+}
+
+impl ClusterSettings {
+    /// The roles that there are.
+    pub const ROLES: [&'static str; 2] = ["gateway", "chat"];
+
+    /// Whether this server has a role.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.split(',').any(|of| of.trim() == role)
+    }
+}
+
+/// Who takes the sends of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Affinity {
+    /// One server, as long as it lives.
+    One,
+    /// Every server those that come to it.
+    Everybody,
 }
 
 section! {

@@ -34,7 +34,7 @@ pub(super) async fn handle(
     let is_send = matches!(frame, C::Send(_));
     let answer: Answer = match frame {
         C::Hello(_) => Err(Problem::new(Code::HelloExpected)),
-        C::Ping(ask) => ping(app, session, &ask),
+        C::Ping(ask) => ping(app, session, &ask).await,
         C::Send(ask) => send(app, caller, ask).await,
         C::Mark(ask) => mark(app, caller, &ask).await,
         C::Inbox(ask) => app.chat.inbox(caller, ask).await.map(S::Inbox).map(Some),
@@ -121,8 +121,9 @@ async fn send(app: &Arc<App>, caller: Caller, send: Send) -> Answer {
 }
 
 /// The digest belongs to what was queued before it, so the answer goes through the queue too.
-fn ping(app: &App, session: Option<&Arc<Session>>, ping: &Ping) -> Answer {
+async fn ping(app: &App, session: Option<&Arc<Session>>, ping: &Ping) -> Answer {
     let session = session.ok_or_else(needs_session)?;
+    app.refresh(session).await;
     let pong = |digest| {
         ServerFrame::Pong(Pong {
             id: ping.id,

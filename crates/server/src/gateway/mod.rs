@@ -27,6 +27,7 @@ mod ws;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -36,14 +37,19 @@ use tidings_protocol::Code;
 use crate::chat::Chat;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::session::Session;
 use crate::users::Users;
 
 use ordered::Ordered;
 use polled::PolledSessions;
 use rates::Rates;
+
+/// How long a heartbeat waits for the store.
+const REFRESH_MAX: Duration = Duration::from_secs(2);
 
 /// What the gateway needs of the rest of the server, and what it keeps itself.
 pub struct App {
@@ -59,6 +65,7 @@ pub struct App {
     ordered: Ordered,
     polled: PolledSessions,
     draining: AtomicBool,
+    health: Arc<Health>,
     openapi: OnceLock<Bytes>,
     asyncapi: OnceLock<Bytes>,
 }
@@ -66,6 +73,7 @@ pub struct App {
 impl App {
     /// A gateway to these.
     #[must_use]
+    #[allow(clippy::too_many_arguments, reason = "these are the parts of a server")]
     pub fn new(
         chat: Arc<Chat>,
         users: Arc<Users>,
@@ -74,6 +82,7 @@ impl App {
         metrics: Arc<Metrics>,
         settings: Arc<Settings>,
         clock: Clock,
+        health: Arc<Health>,
     ) -> Arc<App> {
         let limits = &settings.limits;
         Arc::new(App {
@@ -101,6 +110,7 @@ impl App {
             metrics,
             settings,
             clock,
+            health,
         })
     }
 
@@ -117,8 +127,29 @@ impl App {
         }
     }
 
+    /// Ends some of the sessions with `draining`: their clients go to another server.
+    pub fn hand_over(&self, count: usize) {
+        for session in self.hub.all_sessions().into_iter().take(count) {
+            session.close(Code::Draining);
+        }
+    }
+
+    /// Before a digest is told: where several servers share the store it must be as of this heartbeat. A store that
+    /// does not answer keeps nobody waiting; the next heartbeat comes.
+    async fn refresh(&self, session: &Session) {
+        let refreshed = self.chat.refresh(session.caller.user);
+        match tokio::time::timeout(REFRESH_MAX, refreshed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => {
+                tracing::debug!(code = problem.code.name(), "an inbox was not looked at")
+            }
+            Err(_) => tracing::debug!("an inbox could not be looked at in time"),
+        }
+    }
+
+    /// Whether new sessions should go elsewhere.
     fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || !self.health.is_fit()
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) async fn get(
     let until = Instant::now() + wait;
     let turn = polled.begin_poll().await;
     polled.confirm(query.after)?;
+    app.refresh(polled.session()).await;
     loop {
         let batch = polled.take(&app, query.after, settings.poll_answer_bytes_max);
         if batch.ended {

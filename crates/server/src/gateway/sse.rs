@@ -127,7 +127,7 @@ impl Writer {
             if now >= heartbeat {
                 heartbeat = now + every;
                 polled.live().heartbeat();
-                self.push_digest();
+                self.push_digest().await;
                 continue;
             }
             let comment = now + COMMENT_EVERY;
@@ -143,8 +143,9 @@ impl Writer {
     }
 
     /// The heartbeat's answer, which nobody asked for: by it the client notices what it lacks.
-    fn push_digest(&self) {
+    async fn push_digest(&self) {
         let session = self.polled.session();
+        self.app.refresh(session).await;
         if let Some(user) = self.app.hub.user(session.caller.user) {
             user.push_digest(session, |digest| ServerFrame::Pong(Pong { id: 0, digest }));
         }

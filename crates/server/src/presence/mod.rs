@@ -14,16 +14,17 @@ mod people;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tidings_core::UserId;
+use tidings_core::{Time, UserId};
 use tidings_protocol::account::Audience;
 use tidings_protocol::presence;
 use tidings_protocol::{Problem, ServerFrame};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::cluster::{Cluster, NodeId};
 use crate::config::PresenceSettings;
 use crate::hub::Hub;
 use crate::session::Session;
@@ -40,6 +41,8 @@ pub struct Presence {
     inner: Mutex<Inner>,
     /// Something is to be told.
     wake: Notify,
+    /// The other servers, where several share the store.
+    cluster: OnceLock<Arc<Cluster>>,
 }
 
 #[derive(Default)]
@@ -53,6 +56,8 @@ struct Inner {
     changed_users: HashSet<UserId>,
     /// Sessions that are to be told about everybody they watch.
     changed_sessions: HashSet<u64>,
+    /// Those of whom the other servers know that they are online here.
+    told_online: HashSet<UserId>,
 }
 
 struct Watching {
@@ -76,7 +81,41 @@ impl Presence {
             settings,
             inner: Mutex::default(),
             wake: Notify::new(),
+            cluster: OnceLock::new(),
         })
+    }
+
+    /// Says once, before the first session, that there are other servers.
+    pub fn set_cluster(&self, cluster: Arc<Cluster>) {
+        if self.cluster.set(cluster).is_err() {
+            tracing::error!("presence was told twice who the other servers are");
+        }
+    }
+
+    /// A user came online at another server or went offline there.
+    pub fn heard(&self, node: NodeId, user: UserId, on: bool, last_seen: Time) {
+        let mut inner = self.lock();
+        inner.people.heard(node, user, on, last_seen);
+        inner.changed_users.insert(user);
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Another server is gone.
+    pub fn lose(&self, node: NodeId) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.people.lose(node, &mut inner.changed_users);
+        drop(guard);
+        self.wake.notify_one();
+    }
+
+    /// Everybody who is online at this server, and since when it was last seen.
+    #[must_use]
+    pub fn online_here(&self) -> Vec<(UserId, Time)> {
+        let now = self.clock.now();
+        let online = self.lock().people.online_here();
+        online.into_iter().map(|user| (user, now)).collect()
     }
 
     /// A session was opened; its client was told to send a heartbeat every `heartbeat_ms`.
@@ -177,7 +216,8 @@ impl Presence {
         for user in users {
             let visible = self.is_visible(reader, *user).await?;
             let last_seen = if visible {
-                self.users.last_seen(*user).await?
+                let stored = self.users.last_seen(*user).await?;
+                stored.max(stored.and(self.lock().people.seen_elsewhere(*user)))
             } else {
                 None
             };
@@ -232,6 +272,9 @@ impl Presence {
             )
         };
         for user in users {
+            if let Some(cluster) = self.cluster.get() {
+                self.tell_elsewhere(cluster, user).await;
+            }
             let watchers = self.lock().watchers_of(user);
             for session in watchers {
                 self.tell(&session, user).await;
@@ -246,6 +289,28 @@ impl Presence {
                 self.tell(&session, user).await;
             }
         }
+    }
+
+    /// Tells the other servers how a user is here, if that is news.
+    async fn tell_elsewhere(&self, cluster: &Cluster, user: UserId) {
+        let on = {
+            let mut guard = self.lock();
+            let inner = &mut *guard;
+            let on = inner.people.is_online_here(user, self.clock.now());
+            let is_news = match on {
+                true => inner.told_online.insert(user),
+                false => inner.told_online.remove(&user),
+            };
+            if !is_news {
+                return;
+            }
+            on
+        };
+        let last_seen = match self.users.last_seen(user).await {
+            Ok(Some(last_seen)) => last_seen,
+            _ => Time(0),
+        };
+        cluster.tell_online(user, on, last_seen);
     }
 
     /// Queues how a user is to a session, if it (still) watches the user.

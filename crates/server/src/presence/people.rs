@@ -4,6 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tidings_core::{Time, UserId};
 
+use crate::cluster::NodeId;
+
+/// Times of going offline elsewhere that are remembered; the store has them all before long.
+const SEEN_ELSEWHERE_MAX: usize = 100_000;
+
 /// Everybody with a session, and those who lost theirs a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct People {
@@ -11,6 +16,10 @@ pub(super) struct People {
     /// When to look at whom. A heartbeat does not move an entry: who is found to be online still is looked
     /// at later again, so a heartbeat costs the same however many are online.
     looks: BTreeSet<(Time, UserId)>,
+    /// At which other servers users are online.
+    elsewhere: HashMap<UserId, Vec<NodeId>>,
+    /// When users went offline at other servers.
+    seen_elsewhere: HashMap<UserId, Time>,
 }
 
 #[derive(Debug, Default)]
@@ -91,9 +100,56 @@ impl People {
 
     /// Whether a user is online.
     pub(super) fn is_online(&self, user: UserId, now: Time) -> bool {
+        self.elsewhere.contains_key(&user) || self.is_online_here(user, now)
+    }
+
+    /// Whether a user is online by a session at this server.
+    pub(super) fn is_online_here(&self, user: UserId, now: Time) -> bool {
         self.people
             .get(&user)
             .is_some_and(|person| person.until() > now)
+    }
+
+    /// Everybody who is online by a session at this server.
+    pub(super) fn online_here(&self) -> Vec<UserId> {
+        let people = self.people.iter().filter(|(_, person)| person.online);
+        people.map(|(user, _)| *user).collect()
+    }
+
+    /// A user came online at another server or went offline there.
+    pub(super) fn heard(&mut self, node: NodeId, user: UserId, on: bool, last_seen: Time) {
+        let nodes = self.elsewhere.entry(user).or_default();
+        nodes.retain(|of| *of != node);
+        if on {
+            nodes.push(node);
+        }
+        if nodes.is_empty() {
+            self.elsewhere.remove(&user);
+        }
+        if !on {
+            if self.seen_elsewhere.len() >= SEEN_ELSEWHERE_MAX {
+                self.seen_elsewhere.clear();
+            }
+            let seen = self.seen_elsewhere.entry(user).or_default();
+            *seen = last_seen.max(*seen);
+        }
+    }
+
+    /// When a user went offline at another server, if that is not long ago.
+    pub(super) fn seen_elsewhere(&self, user: UserId) -> Option<Time> {
+        self.seen_elsewhere.get(&user).copied()
+    }
+
+    /// A server is gone: nobody is online there.
+    pub(super) fn lose(&mut self, node: NodeId, changed: &mut HashSet<UserId>) {
+        self.elsewhere.retain(|user, nodes| {
+            let before = nodes.len();
+            nodes.retain(|of| *of != node);
+            if nodes.len() < before {
+                changed.insert(*user);
+            }
+            !nodes.is_empty()
+        });
     }
 
     /// Adds those who went offline to `changed`.

@@ -9,6 +9,7 @@ mod files;
 mod listener;
 mod logging;
 mod neighbours;
+mod stores;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,28 +22,34 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use tidings_store::Store;
-use tidings_store::memory::MemoryStore;
-use tidings_store_embedded::{EmbeddedStore, OpenError};
+use tidings_store::{Store, StoreError};
+use tidings_store_embedded::OpenError;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::chat::Chat;
 use crate::clock::Clock;
-use crate::config::{Settings, StoreSettings};
+use crate::cluster::Cluster;
+use crate::config::{Settings, StoreKind, StoreSettings};
 use crate::gateway::{self, App};
+use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::{self, Metrics};
 use crate::presence::Presence;
 use crate::users::Users;
 
 pub use control::backup;
+pub use stores::migrate;
+
+use stores::Opened;
 
 use listener::{BoundedListener, Bounds};
 
 /// Connections that the system accepts before we come round to them: everybody may come back at once. (It
 /// takes no more than `net.core.somaxconn`.)
 const BACKLOG: u32 = 4_096;
+/// Up to how many members heads are written to their inboxes, on a store that keeps an inbox in one place.
+const WRITE_HEADS_MEMBERS_MAX: u32 = 256;
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +57,17 @@ pub enum ServeError {
     /// The data directory.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The cluster's store.
+    #[error("Cassandra: {0}")]
+    Cassandra(StoreError),
+    /// A setting that says nothing sensible.
+    #[error("{setting}: {why}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An address.
     #[error("cannot listen on {address} (setting `{setting}`): {error}")]
     Listen {
@@ -100,17 +118,9 @@ async fn serve(
     })?;
     // Before anything is written: the address tells soonest that a server runs already.
     let listener = listen("server.listen", &settings.server.listen).await?;
-    let data = Path::new(&settings.server.data);
-    let store: Arc<dyn Store> = if in_memory {
-        tracing::warn!("everything is kept in memory and gone with the process");
-        Arc::new(MemoryStore::new())
-    } else {
-        let embedded = Arc::new(EmbeddedStore::open(data, store_settings(&settings.store))?);
-        spawn("control", control::serve(data.to_owned(), embedded.clone()));
-        embedded
-    };
-
-    let parts = Parts::new(store, settings.clone(), metrics);
+    let opened = stores::open(&settings, in_memory).await?;
+    let is_embedded = settings.store.kind == StoreKind::Embedded;
+    let parts = Parts::new(opened, settings.clone(), metrics);
     let (drain, draining) = watch::channel(false);
     let bounds = Bounds {
         connections_max: settings.limits.connections_max,
@@ -121,7 +131,11 @@ async fn serve(
     let served = tokio::spawn(serve_clients(listener, parts.app.clone(), draining));
     if !settings.server.metrics_listen.is_empty() {
         let listener = listen("server.metrics_listen", &settings.server.metrics_listen).await?;
-        let router = beside(parts.metrics.clone(), parts.not_ready.clone());
+        let router = beside(
+            parts.metrics.clone(),
+            parts.not_ready.clone(),
+            parts.health.clone(),
+        );
         spawn("metrics", async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "metrics are no longer served");
@@ -141,7 +155,7 @@ async fn serve(
     drain.send_replace(true);
     let limit = Duration::from_millis(settings.server.drain_ms_max);
     tokio::select! {
-        ended = tokio::time::timeout(limit, parts.end(served)) => {
+        ended = tokio::time::timeout(limit, parts.end(served, limit)) => {
             if ended.is_err() {
                 tracing::warn!("not everything was finished in time (server.drain_ms_max)");
             }
@@ -155,7 +169,9 @@ async fn serve(
     if let Err(error) = parts.store.flush().await {
         tracing::error!(%error, "the store could not be flushed");
     }
-    control::end(Path::new(&settings.server.data));
+    if is_embedded {
+        control::end(Path::new(&settings.server.data));
+    }
     tracing::info!("ended");
     Ok(())
 }
@@ -169,11 +185,21 @@ struct Parts {
     app: Arc<App>,
     metrics: Arc<Metrics>,
     not_ready: Arc<AtomicBool>,
+    health: Arc<Health>,
+    /// Other servers may share the store.
+    cluster: Option<Arc<Cluster>>,
+    drain_percent_per_s: u64,
 }
 
 impl Parts {
-    fn new(store: Arc<dyn Store>, settings: Settings, metrics: Arc<Metrics>) -> Parts {
+    fn new(opened: Opened, mut settings: Settings, metrics: Arc<Metrics>) -> Parts {
+        let Opened { store, time } = opened;
         let clock = Clock::System;
+        let health = Arc::new(Health::default());
+        let is_shared = time.is_some();
+        if is_shared && settings.chat.write_heads_members_max == 0 {
+            settings.chat.write_heads_members_max = WRITE_HEADS_MEMBERS_MAX;
+        }
         let sessions = &settings.sessions;
         let hub = Arc::new(Hub::new(
             sessions.queue_limits(),
@@ -206,6 +232,23 @@ impl Parts {
             settings.presence.clone(),
         );
         users.set_neighbours(neighbours::of(&chat, &presence));
+        let cluster = is_shared.then(|| {
+            let cluster = Cluster::new(
+                settings.cluster.clone(),
+                store.clone(),
+                hub.clone(),
+                clock.clone(),
+                health.clone(),
+                metrics.clone(),
+            );
+            cluster.set_services(&chat, &users, &presence);
+            chat.set_others(cluster.clone());
+            users.set_cluster(cluster.clone());
+            presence.set_cluster(cluster.clone());
+            spawn("cluster", cluster.clone().keep(settings.nats.clone(), time));
+            cluster
+        });
+        let drain_percent_per_s = settings.cluster.drain_percent_per_s;
         let app = App::new(
             chat.clone(),
             users.clone(),
@@ -214,6 +257,7 @@ impl Parts {
             metrics.clone(),
             Arc::new(settings),
             clock,
+            health.clone(),
         );
         spawn("conversations", chat.clone().keep());
         spawn("accounts", users.clone().keep());
@@ -226,13 +270,38 @@ impl Parts {
             app,
             metrics,
             not_ready: Arc::default(),
+            health,
+            cluster,
+            drain_percent_per_s,
+        }
+    }
+
+    /// Where there are other servers, the sessions go to them a few at a time, and not all at once.
+    async fn hand_over(&self, limit: Duration) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        cluster.begin_drain();
+        let all = self.hub.all_sessions().len() as u64;
+        if cluster.peers_count() == 0 || all == 0 {
+            return;
+        }
+        // In most of the time that shutting down may take, however slow it is set.
+        let seconds = (limit.as_secs_f64() * 0.7).max(0.1);
+        let percent = (self.drain_percent_per_s as f64).max(100.0 / seconds);
+        const STEP: Duration = Duration::from_millis(100);
+        let step = (all as f64 * percent / 100.0 * STEP.as_secs_f64()).ceil() as usize;
+        while !self.hub.all_sessions().is_empty() {
+            self.app.hand_over(step.max(1));
+            tokio::time::sleep(STEP).await;
         }
     }
 
     /// Ends in order. New connections are refused already.
-    async fn end(&self, served: tokio::task::JoinHandle<()>) {
+    async fn end(&self, served: tokio::task::JoinHandle<()>, limit: Duration) {
         self.not_ready.store(true, Ordering::Relaxed);
         self.app.begin_drain();
+        self.hand_over(limit).await;
         self.chat.drain().await;
         self.app.close_sessions();
         while !self.hub.all_sessions().is_empty() {
@@ -268,17 +337,27 @@ async fn serve_clients(
 }
 
 /// What is served beside: metrics and health.
-fn beside(metrics: Arc<Metrics>, not_ready: Arc<AtomicBool>) -> Router {
+fn beside(metrics: Arc<Metrics>, not_ready: Arc<AtomicBool>, health: Arc<Health>) -> Router {
+    let of_ready = health.clone();
     let ready = move || {
-        let not_ready = not_ready.load(Ordering::Relaxed);
-        std::future::ready(if not_ready {
-            (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        let report = of_ready.report();
+        std::future::ready(if not_ready.load(Ordering::Relaxed) {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("draining\n{report}"),
+            )
+        } else if of_ready.is_fit() {
+            (StatusCode::OK, format!("ready\n{report}"))
         } else {
-            (StatusCode::OK, "ready\n")
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not fit\n{report}"),
+            )
         })
     };
+    let alive = move || std::future::ready(format!("ok\n{}", health.report()));
     metrics::router(metrics)
-        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
 }
 

@@ -28,6 +28,7 @@ impl Users {
         let users = self.clone();
         finish(async move {
             let _lock = users.lock(caller.user).await;
+            users.forget_blocks_elsewhere(caller.user);
             let blocked = users.blocked_by(caller.user).await?;
             let max = users.settings.blocks_per_user_max;
             if blocked.binary_search(&user).is_ok() {
@@ -50,6 +51,7 @@ impl Users {
         let users = self.clone();
         finish(async move {
             let _lock = users.lock(caller.user).await;
+            users.forget_blocks_elsewhere(caller.user);
             if users
                 .blocked_by(caller.user)
                 .await?
@@ -61,6 +63,13 @@ impl Users {
             users.set_block(caller.user, user, None).await
         })
         .await
+    }
+
+    /// Another server may have changed them a moment ago.
+    fn forget_blocks_elsewhere(&self, user: UserId) {
+        if self.cluster.get().is_some() {
+            self.blocks.forget(&user);
+        }
     }
 
     /// Whom I have blocked.
@@ -91,7 +100,8 @@ impl Users {
         let written = self.put(DocumentKind::Block, key, value).await;
         self.blocks.forget(&user);
         self.visibility_changed(user);
-        written
+        written?;
+        self.tell_changed(user).await
     }
 
     /// In the order of their ids.

@@ -86,6 +86,18 @@ impl Users {
         Ok(stored.iter().map(device).collect())
     }
 
+    /// As [`Users::device_records`], as the store has them: for what must not miss one that logged in at another
+    /// server a moment ago.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn device_records_now(&self, user: UserId) -> Result<Vec<DeviceSeen>, Problem> {
+        if self.cluster.get().is_some() {
+            self.devices.forget(&user);
+        }
+        self.device_records(user).await
+    }
+
     fn seen(&self, user: UserId, device: DeviceId, record: &DeviceRecord) -> Time {
         let recent = self.last_seen.of_device(user, device);
         recent.map_or(record.last_seen, |recent| recent.max(record.last_seen))
@@ -203,6 +215,7 @@ impl Users {
             Ok(())
         })
         .await?;
+        self.tell_revoked(caller, device.token).await?;
         let removed = self.put(DocumentKind::Device, key, None).await;
         self.tokens.forget(&device.token);
         self.devices.forget(&caller.user);
@@ -247,6 +260,7 @@ impl Users {
             .await;
         self.devices.forget(&user);
         added?;
+        self.tell_changed(user).await?;
         if let Some(neighbours) = self.neighbours.get()
             && let Err(problem) = neighbours.device_added(caller).await
         {
@@ -259,7 +273,7 @@ impl Users {
     /// Sees to it that a user may have one more device.
     async fn make_room(&self, user: UserId) -> Result<(), Problem> {
         let max = self.settings.devices_per_user_max.max(1);
-        let mut devices = self.device_records(user).await?;
+        let mut devices = self.device_records_now(user).await?;
         if devices.len() < max {
             return Ok(());
         }

@@ -52,15 +52,26 @@ impl Users {
                 Some((_, now)) if now.password == verified.password => {}
                 _ => return Err(Problem::new(Code::WrongCredentials)),
             }
-            if let Some(renewed) = renewed {
+            if let Some(renewed) = &renewed {
                 users
                     .update_user(user, |record| {
-                        record.password.clone_from(&renewed);
+                        record.password.clone_from(renewed);
                         Ok(())
                     })
                     .await?;
             }
             let (caller, token) = users.add_device(user, log_in.device_name).await?;
+            if users.cluster.get().is_some() {
+                // The lock is this server's alone: the password may have been changed at another.
+                match users.user_record(user).await? {
+                    Some((_, now))
+                        if now.password == *renewed.as_ref().unwrap_or(&verified.password) => {}
+                    _ => {
+                        users.remove_device(caller).await?;
+                        return Err(Problem::new(Code::WrongCredentials));
+                    }
+                }
+            }
             users.metrics.login("logged_in");
             Ok(users.logged_in(caller, token, &verified.account))
         })
@@ -99,11 +110,11 @@ impl Users {
                 Some((_, now)) if now.password == found.password => {}
                 _ => return Err(Problem::new(Code::WrongCredentials)),
             }
-            let devices = users.device_records(caller.user).await?;
+            let devices = users.device_records_now(caller.user).await?;
             if !devices.iter().any(|seen| seen.device == caller.device) {
                 return Err(Problem::new(Code::Unauthorized));
             }
-            for seen in devices {
+            for seen in &devices {
                 if seen.device != caller.device {
                     let device = seen.device;
                     users.remove_device(Caller { device, ..caller }).await?;
@@ -115,6 +126,15 @@ impl Users {
                     Ok(())
                 })
                 .await?;
+            if users.cluster.get().is_some() {
+                // Somebody may have logged in with the old one at another server meanwhile.
+                for seen in users.device_records_now(caller.user).await? {
+                    if !devices.iter().any(|known| known.device == seen.device) {
+                        let device = seen.device;
+                        users.remove_device(Caller { device, ..caller }).await?;
+                    }
+                }
+            }
             Ok(())
         })
         .await
@@ -173,7 +193,7 @@ impl Users {
             profile: profile_of(caller.user, account),
             device: caller.device,
             token: Some(token),
-            gateways: self.gateways.clone(),
+            gateways: self.gateways(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod block;
 mod cache;
 pub mod cookie;
 mod device;
+mod elsewhere;
 mod guess;
 mod last_seen;
 mod log_in;
@@ -37,6 +38,7 @@ use tidings_store::{DocumentKind, PutDocument, PutError, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::UsersSettings;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -102,6 +104,8 @@ pub struct Users {
     last_seen: LastSeen,
     locks: Vec<Mutex<()>>,
     neighbours: OnceLock<Arc<dyn Neighbours>>,
+    /// The other servers, where several share the store.
+    cluster: OnceLock<Arc<Cluster>>,
 }
 
 impl Users {
@@ -150,6 +154,7 @@ impl Users {
             last_seen: LastSeen::new(settings.last_seen_waiting_max),
             locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
             neighbours: OnceLock::new(),
+            cluster: OnceLock::new(),
             metrics,
             settings,
         })
@@ -159,6 +164,13 @@ impl Users {
     pub fn set_neighbours(&self, neighbours: Arc<dyn Neighbours>) {
         if self.neighbours.set(neighbours).is_err() {
             tracing::error!("the accounts were told twice who their neighbours are");
+        }
+    }
+
+    /// Says once, before the first request, that other servers share the store.
+    pub fn set_cluster(&self, cluster: Arc<Cluster>) {
+        if self.cluster.set(cluster).is_err() {
+            tracing::error!("the accounts were told twice who the other servers are");
         }
     }
 
@@ -231,7 +243,10 @@ impl Users {
             let outcome = self.store.put_document(put).await;
             self.accounts.forget(&user);
             match outcome {
-                Ok(_) => return Ok(Arc::new(record.account)),
+                Ok(_) => {
+                    self.tell_changed(user).await?;
+                    return Ok(Arc::new(record.account));
+                }
                 Err(PutError::Conflict { .. }) => {}
                 Err(PutError::Store(error)) => return Err(store_failed(error)),
             }

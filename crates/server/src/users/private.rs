@@ -39,6 +39,9 @@ impl Users {
         finish(async move {
             let _lock = users.lock(caller.user).await;
             users.write_private(caller.user, &put).await?;
+            if let Some(cluster) = users.cluster.get() {
+                cluster.tell_private(caller.user, &put.key, caller.device);
+            }
             if let Some(hub) = users.hub.user(caller.user) {
                 let item = PrivateItem {
                     key: put.key,

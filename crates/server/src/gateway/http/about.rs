@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tidings_protocol::Code;
+use tidings_protocol::{Code, Problem};
 
 use crate::gateway::extract::Anybody;
 use crate::gateway::problem::{Answer, json};
@@ -43,15 +43,21 @@ fn document(bytes: &Bytes) -> Response {
     (headers, bytes.clone()).into_response()
 }
 
-/// The process runs.
-pub(in crate::gateway) async fn healthz() -> &'static str {
-    "ok\n"
+/// The process runs; behind it what is not well.
+pub(in crate::gateway) async fn healthz(State(app): State<Arc<App>>) -> String {
+    format!("ok\n{}", app.health.report())
 }
 
 /// The process takes new sessions.
 pub(in crate::gateway) async fn readyz(State(app): State<Arc<App>>) -> Answer {
     if app.is_draining() {
-        return Err(Code::Draining.into());
+        let report = app.health.report();
+        let detail = report.trim_end();
+        let problem = Problem::new(Code::Draining);
+        return Err(match detail.is_empty() {
+            true => problem.into(),
+            false => problem.detail(detail).into(),
+        });
     }
-    Ok((StatusCode::OK, "ready\n").into_response())
+    Ok((StatusCode::OK, format!("ready\n{}", app.health.report())).into_response())
 }

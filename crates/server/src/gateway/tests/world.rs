@@ -116,7 +116,16 @@ impl World {
             chat: chat.clone(),
             presence: presence.clone(),
         }));
-        let app = App::new(chat, users, presence, hub, metrics, settings, clock);
+        let app = App::new(
+            chat,
+            users,
+            presence,
+            hub,
+            metrics,
+            settings,
+            clock,
+            Arc::default(),
+        );
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();

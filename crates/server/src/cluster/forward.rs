@@ -1,0 +1,170 @@
+//! Affinity: sends of a conversation go to the server that has it in memory, so that two do not contend for its
+//! head. For speed alone: whoever gets no answer works on them itself, and a retry is harmless.
+//!
+//! A server hands over one batch of a conversation at a time and waits for its answers, so that the order in
+//! which a device sent stays.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidings_core::ConversationId;
+use tidings_protocol::send::{Send, Sent};
+use tidings_protocol::{ClientFrame, Encoding, Problem};
+use tokio::sync::oneshot;
+
+use super::message::{Forward, Message, NodeId};
+use super::wire::{self, To};
+use super::{Cluster, Services};
+use crate::chat::{Forwarded, Reply};
+use crate::config::Affinity;
+use crate::session::Caller;
+
+/// With so many that wait, those who gave up are forgotten.
+const FORGOTTEN_AT: usize = 4_096;
+
+/// Answers that are waited for, by request.
+#[derive(Default)]
+pub(super) struct Forwarding {
+    waiting: Mutex<HashMap<u64, Waiting>>,
+}
+
+struct Waiting {
+    node: NodeId,
+    answers: oneshot::Sender<Vec<Result<Sent, Problem>>>,
+}
+
+impl Forwarding {
+    /// A server is gone: nobody waits for it any longer.
+    pub(super) fn lose(&self, node: NodeId) {
+        self.lock().retain(|_, waiting| waiting.node != node);
+    }
+
+    fn wait(&self, request: u64, waiting: Waiting) {
+        let mut all = self.lock();
+        if all.len() >= FORGOTTEN_AT {
+            // Answers that were lost: whoever waited has given up.
+            all.retain(|_, waiting| !waiting.answers.is_closed());
+        }
+        all.insert(request, waiting);
+    }
+
+    pub(super) fn answered(&self, request: u64, answers: &[u8]) {
+        let Some(waiting) = self.lock().remove(&request) else {
+            return;
+        };
+        match serde_json::from_slice::<Vec<Answer>>(answers) {
+            Ok(answers) => {
+                // Whoever waited may have given up.
+                let _ = waiting
+                    .answers
+                    .send(answers.into_iter().map(Answer::into_result).collect());
+            }
+            Err(error) => tracing::warn!(%error, "another server answered something unreadable"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer on its way between servers.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Answer {
+    Sent(Sent),
+    Problem(Problem),
+}
+
+impl Answer {
+    fn into_result(self) -> Result<Sent, Problem> {
+        match self {
+            Answer::Sent(sent) => Ok(sent),
+            Answer::Problem(problem) => Err(problem),
+        }
+    }
+}
+
+impl Cluster {
+    /// Hands sends to the server that has the conversation. `None`: it is this one.
+    pub(super) fn forward(
+        &self,
+        conversation: ConversationId,
+        sends: Vec<(Caller, Vec<u8>)>,
+    ) -> Option<Forwarded> {
+        if self.settings.affinity == Affinity::Everybody {
+            return None;
+        }
+        let node = self
+            .peers()
+            .holder(self.me, !self.takes_conversations(), &conversation.0)?;
+        let request = self
+            .requests
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let forward = Message::Forward(Forward {
+            from: self.me,
+            request,
+            sends: sends
+                .into_iter()
+                .map(|(caller, frame)| (caller.user, caller.device, frame))
+                .collect(),
+        });
+        let bytes = forward.encode();
+        if !wire::fits(&bytes) || !self.is_connected.load(std::sync::atomic::Ordering::Relaxed) {
+            return None;
+        }
+        let (answers, answered) = oneshot::channel();
+        self.forwarding.wait(request, Waiting { node, answers });
+        self.say_bytes(To::One(node), bytes.into());
+        Some(answered)
+    }
+
+    /// Another server hands over sends.
+    pub(super) fn heard_forward(self: &Arc<Self>, services: &Services, forward: Forward) {
+        let Some(chat) = services.chat.upgrade() else {
+            return;
+        };
+        let mut waiting = Vec::with_capacity(forward.sends.len());
+        for (user, device, frame) in forward.sends {
+            let (reply, answer) = oneshot::channel();
+            match decode(&frame) {
+                Some(send) => chat.send_here(Caller { user, device }, send, Reply::Once(reply)),
+                // The sender's server works on it itself.
+                None => drop(reply),
+            }
+            waiting.push(answer);
+        }
+        let cluster = self.clone();
+        tokio::spawn(async move {
+            let mut answers = Vec::with_capacity(waiting.len());
+            for answer in waiting {
+                answers.push(match answer.await {
+                    Ok(Ok(sent)) => Answer::Sent(sent),
+                    Ok(Err(problem)) => Answer::Problem(problem),
+                    Err(_) => return,
+                });
+            }
+            let Ok(answers) = serde_json::to_vec(&answers) else {
+                return;
+            };
+            let request = forward.request;
+            cluster.say(
+                To::One(forward.from),
+                &Message::Answers { request, answers },
+            );
+        });
+    }
+}
+
+/// A send as it is handed over.
+pub(crate) fn encode(send: &Send) -> Option<Vec<u8>> {
+    Encoding::Cbor
+        .encode_request(&ClientFrame::Send(send.clone()))
+        .ok()
+}
+
+fn decode(bytes: &[u8]) -> Option<Send> {
+    match Encoding::Cbor.decode_request(bytes) {
+        Ok(ClientFrame::Send(send)) => Some(send),
+        _ => None,
+    }
+}

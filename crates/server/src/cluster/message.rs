@@ -1,0 +1,401 @@
+//! What servers say to each other, and its bytes: the stored forms of `tidings_core::codec`, with a kind in
+//! front. A kind that a server does not know is skipped, so that versions can run side by side.
+
+use tidings_core::codec::{
+    DecodeError, Reader, Writer, decode_body, decode_envelope, encode_body, encode_envelope,
+};
+use tidings_core::entry::Entry;
+use tidings_core::log::Generation;
+use tidings_core::mark::MarkValue;
+use tidings_core::{ConversationId, DeviceId, Time, UserId};
+
+use crate::chat::MarksNews;
+
+/// A server, new at each start.
+pub type NodeId = [u8; 16];
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Message {
+    /// A server is there.
+    Beat(Beat),
+    /// Users have their first session at a server, or lost their last.
+    Moved {
+        node: NodeId,
+        came: Vec<UserId>,
+        went: Vec<UserId>,
+    },
+    /// Asks a server for all its users.
+    Ask { node: NodeId },
+    /// Part of the users of a server; the first part begins anew.
+    Users {
+        node: NodeId,
+        is_first: bool,
+        users: Vec<UserId>,
+    },
+    /// Entries were committed.
+    Entries {
+        conversation: ConversationId,
+        generation: Generation,
+        entries: Vec<Entry>,
+    },
+    /// Something was committed that is too large for a message.
+    Look { conversation: ConversationId },
+    /// Marks rose.
+    Marks(MarksNews),
+    /// Somebody is typing, or no longer.
+    Typing {
+        conversation: ConversationId,
+        user: UserId,
+        on: bool,
+    },
+    /// A user came online at a server or went offline there.
+    Online {
+        node: NodeId,
+        user: UserId,
+        on: bool,
+        last_seen: Time,
+    },
+    /// Something that every server must hear of was written down: look now.
+    Notice,
+    /// A key of a user's private map changed.
+    Private {
+        user: UserId,
+        key: String,
+        except: DeviceId,
+    },
+    /// Sends of one conversation, in their order, for the server that has it in memory.
+    Forward(Forward),
+    /// How they were answered, in the same order.
+    Answers { request: u64, answers: Vec<u8> },
+}
+
+/// A server's heartbeat.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Beat {
+    pub(super) node: NodeId,
+    /// Its clock.
+    pub(super) at: Time,
+    /// The rules that it knows.
+    pub(super) rules: u8,
+    /// Where clients reach it; empty if they need not know.
+    pub(super) address: String,
+    pub(super) region: String,
+    pub(super) sessions: u64,
+    pub(super) sessions_max: u64,
+    /// Not if it is about to end, its clock is wrong, or it was not started for that.
+    pub(super) takes_conversations: bool,
+    /// As above.
+    pub(super) takes_clients: bool,
+    /// How many users have sessions there, and the sum of their hashes.
+    pub(super) users: u64,
+    pub(super) users_sum: u64,
+}
+
+/// Sends that are handed to another server.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Forward {
+    pub(super) from: NodeId,
+    pub(super) request: u64,
+    /// Who, with which device, and the frame in CBOR.
+    pub(super) sends: Vec<(UserId, DeviceId, Vec<u8>)>,
+}
+
+impl Message {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::versioned(1, 128);
+        match self {
+            Message::Beat(beat) => {
+                writer.byte(1);
+                writer.id(&beat.node);
+                writer.number(beat.at.0);
+                writer.byte(beat.rules);
+                writer.text(&beat.address);
+                writer.text(&beat.region);
+                writer.number(beat.sessions);
+                writer.number(beat.sessions_max);
+                writer.flag(beat.takes_conversations);
+                writer.flag(beat.takes_clients);
+                writer.number(beat.users);
+                writer.number(beat.users_sum);
+            }
+            Message::Moved { node, came, went } => {
+                writer.byte(2);
+                writer.id(node);
+                write_users(&mut writer, came);
+                write_users(&mut writer, went);
+            }
+            Message::Ask { node } => {
+                writer.byte(3);
+                writer.id(node);
+            }
+            Message::Users {
+                node,
+                is_first,
+                users,
+            } => {
+                writer.byte(4);
+                writer.id(node);
+                writer.flag(*is_first);
+                write_users(&mut writer, users);
+            }
+            Message::Entries {
+                conversation,
+                generation,
+                entries,
+            } => {
+                writer.byte(5);
+                writer.id(&conversation.0);
+                writer.id(&generation.0);
+                writer.list(entries.iter(), |writer, entry| {
+                    writer.blob(&encode_envelope(&entry.envelope));
+                    writer.blob(&encode_body(&entry.body));
+                });
+            }
+            Message::Look { conversation } => {
+                writer.byte(6);
+                writer.id(&conversation.0);
+            }
+            Message::Marks(news) => {
+                writer.byte(7);
+                writer.id(&news.conversation.0);
+                writer.id(&news.generation.0);
+                writer.id(&news.user.0);
+                writer.number(news.delivered);
+                writer.number(news.shown);
+                writer.option(news.read, |writer, read| {
+                    for number in [read.seq, read.ordinal, read.own, read.at.0] {
+                        writer.number(number);
+                    }
+                });
+                writer.number(news.at.0);
+            }
+            Message::Typing {
+                conversation,
+                user,
+                on,
+            } => {
+                writer.byte(8);
+                writer.id(&conversation.0);
+                writer.id(&user.0);
+                writer.flag(*on);
+            }
+            Message::Online {
+                node,
+                user,
+                on,
+                last_seen,
+            } => {
+                writer.byte(9);
+                writer.id(node);
+                writer.id(&user.0);
+                writer.flag(*on);
+                writer.number(last_seen.0);
+            }
+            Message::Notice => writer.byte(10),
+            Message::Private { user, key, except } => {
+                writer.byte(11);
+                writer.id(&user.0);
+                writer.text(key);
+                writer.id(&except.0);
+            }
+            Message::Forward(forward) => {
+                writer.byte(12);
+                writer.id(&forward.from);
+                writer.number(forward.request);
+                writer.list(forward.sends.iter(), |writer, (user, device, frame)| {
+                    writer.id(&user.0);
+                    writer.id(&device.0);
+                    writer.blob(frame);
+                });
+            }
+            Message::Answers { request, answers } => {
+                writer.byte(13);
+                writer.number(*request);
+                writer.blob(answers);
+            }
+        }
+        writer.finish()
+    }
+
+    /// `None`: of a kind that this program does not know.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<Message>, DecodeError> {
+        let mut reader = Reader::versioned(1, bytes)?;
+        Ok(Some(match reader.byte()? {
+            1 => Message::Beat(Beat {
+                node: reader.id()?,
+                at: Time(reader.number()?),
+                rules: reader.byte()?,
+                address: reader.text()?,
+                region: reader.text()?,
+                sessions: reader.number()?,
+                sessions_max: reader.number()?,
+                takes_conversations: reader.flag()?,
+                takes_clients: reader.flag()?,
+                users: reader.number()?,
+                users_sum: reader.number()?,
+            }),
+            2 => Message::Moved {
+                node: reader.id()?,
+                came: read_users(&mut reader)?,
+                went: read_users(&mut reader)?,
+            },
+            3 => Message::Ask { node: reader.id()? },
+            4 => Message::Users {
+                node: reader.id()?,
+                is_first: reader.flag()?,
+                users: read_users(&mut reader)?,
+            },
+            5 => Message::Entries {
+                conversation: ConversationId(reader.id()?),
+                generation: Generation(reader.id()?),
+                entries: reader.list(|reader| {
+                    let envelope = decode_envelope(reader.blob()?)?;
+                    let body = decode_body(envelope.kind, reader.blob()?)?;
+                    Ok(Entry { envelope, body })
+                })?,
+            },
+            6 => Message::Look {
+                conversation: ConversationId(reader.id()?),
+            },
+            7 => Message::Marks(MarksNews {
+                conversation: ConversationId(reader.id()?),
+                generation: Generation(reader.id()?),
+                user: UserId(reader.id()?),
+                delivered: reader.number()?,
+                shown: reader.number()?,
+                read: reader.option(|reader| {
+                    Ok(MarkValue {
+                        seq: reader.number()?,
+                        ordinal: reader.number()?,
+                        own: reader.number()?,
+                        at: Time(reader.number()?),
+                    })
+                })?,
+                at: Time(reader.number()?),
+            }),
+            8 => Message::Typing {
+                conversation: ConversationId(reader.id()?),
+                user: UserId(reader.id()?),
+                on: reader.flag()?,
+            },
+            9 => Message::Online {
+                node: reader.id()?,
+                user: UserId(reader.id()?),
+                on: reader.flag()?,
+                last_seen: Time(reader.number()?),
+            },
+            10 => Message::Notice,
+            11 => Message::Private {
+                user: UserId(reader.id()?),
+                key: reader.text()?,
+                except: DeviceId(reader.id()?),
+            },
+            12 => Message::Forward(Forward {
+                from: reader.id()?,
+                request: reader.number()?,
+                sends: reader.list(|reader| {
+                    let (user, device) = (UserId(reader.id()?), DeviceId(reader.id()?));
+                    Ok((user, device, reader.blob()?.to_vec()))
+                })?,
+            }),
+            13 => Message::Answers {
+                request: reader.number()?,
+                answers: reader.blob()?.to_vec(),
+            },
+            _ => return Ok(None),
+        }))
+    }
+}
+
+fn write_users(writer: &mut Writer, users: &[UserId]) {
+    writer.list(users.iter(), |writer, user| writer.id(&user.0));
+}
+
+fn read_users(reader: &mut Reader<'_>) -> Result<Vec<UserId>, DecodeError> {
+    reader.list(|reader| reader.id().map(UserId))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_were() {
+        let user = UserId([1; 16]);
+        let conversation = ConversationId([2; 16]);
+        let messages = [
+            Message::Beat(Beat {
+                node: [3; 16],
+                at: Time(4),
+                rules: 1,
+                address: "https://one.example".to_owned(),
+                region: "north".to_owned(),
+                sessions: 5,
+                sessions_max: 6,
+                takes_conversations: true,
+                takes_clients: false,
+                users: 7,
+                users_sum: u64::MAX,
+            }),
+            Message::Moved {
+                node: [3; 16],
+                came: vec![user],
+                went: vec![],
+            },
+            Message::Ask { node: [3; 16] },
+            Message::Users {
+                node: [3; 16],
+                is_first: true,
+                users: vec![user, UserId([9; 16])],
+            },
+            Message::Look { conversation },
+            Message::Marks(MarksNews {
+                conversation,
+                generation: Generation([8; 16]),
+                user,
+                delivered: 1,
+                shown: 2,
+                read: Some(MarkValue {
+                    seq: 3,
+                    ordinal: 4,
+                    own: 5,
+                    at: Time(6),
+                }),
+                at: Time(7),
+            }),
+            Message::Typing {
+                conversation,
+                user,
+                on: true,
+            },
+            Message::Online {
+                node: [3; 16],
+                user,
+                on: false,
+                last_seen: Time(9),
+            },
+            Message::Notice,
+            Message::Private {
+                user,
+                key: "mute".to_owned(),
+                except: DeviceId([7; 16]),
+            },
+            Message::Forward(Forward {
+                from: [3; 16],
+                request: 1,
+                sends: vec![(user, DeviceId([7; 16]), vec![1, 2])],
+            }),
+            Message::Answers {
+                request: 1,
+                answers: vec![3],
+            },
+        ];
+        for message in messages {
+            assert_eq!(Message::decode(&message.encode()), Ok(Some(message)));
+        }
+        assert_eq!(Message::decode(&[1, 200]), Ok(None), "of a later version");
+        assert!(Message::decode(&[1, 1, 2]).is_err());
+        assert!(Message::decode(&[]).is_err());
+    }
+}
