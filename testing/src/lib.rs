@@ -10,5 +10,6 @@ mod process;
 pub mod proxy;
 pub mod server;
 pub mod sim;
+pub mod talkers;
 pub mod wire;
 pub mod world;

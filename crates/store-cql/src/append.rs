@@ -252,7 +252,7 @@ impl Inner {
         let mut pause = Duration::from_millis(10);
         let mut tries = 0;
         loop {
-            let why = match self.cql.conditional(batch, tries > 0).await? {
+            let why = match self.cql.conditional(batch, tries).await? {
                 Conditional::Applied => return Ok(()),
                 Conditional::Refused => {
                     match self.why_refused(append, entries, before, nonce).await? {

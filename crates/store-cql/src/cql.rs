@@ -328,17 +328,19 @@ impl Cql {
         Ok(())
     }
 
-    /// One try of a conditional batch, at the log's own coordinator (`again`: at any other).
+    /// One try of a conditional batch: the first at the partition's own coordinator, later ones at any, and each with
+    /// more time, for an earlier one may still be at work and contend.
     pub(crate) async fn conditional(
         &self,
         writes: &[(&PreparedStatement, Values)],
-        again: bool,
+        tries: u32,
     ) -> Result<Conditional, StoreError> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(false);
         batch.set_serial_consistency(Some(SerialConsistency::Serial));
         batch.set_consistency(Consistency::Quorum);
-        let profile = if again {
+        batch.set_request_timeout(Some(self.settings.request_timeout * (tries + 1).min(3)));
+        let profile = if tries > 0 {
             &self.elsewhere
         } else {
             &self.conditional

@@ -72,6 +72,7 @@ impl Inner {
         let nonce = nonce()?;
         let end = Instant::now() + self.cql.settings.patience;
         let mut pause = Duration::from_millis(10);
+        let mut tries = 0;
         if put.value.is_some() {
             self.list_front(put.kind, &put.key).await?;
         }
@@ -93,7 +94,7 @@ impl Inner {
             };
             let outcome = self
                 .cql
-                .conditional(std::slice::from_ref(&statement), false)
+                .conditional(std::slice::from_ref(&statement), tries)
                 .await?;
             let why = match outcome {
                 Conditional::Applied if put.value.is_none() => return Ok(0),
@@ -116,6 +117,7 @@ impl Inner {
             }
             tokio::time::sleep(pause.mul_f64(0.5 + f64::from(nonce as u8) / 255.0)).await;
             pause = (pause * 2).min(Duration::from_millis(300));
+            tries += 1;
         }
     }
 

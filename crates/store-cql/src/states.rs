@@ -41,11 +41,11 @@ impl Inner {
         .map(|first| [vec![first], members.clone()].concat());
         let end = Instant::now() + self.cql.settings.patience;
         let mut pause = Duration::from_millis(10);
-        let mut again = false;
+        let mut tries = 0;
         loop {
             let mut unknown = None;
             for batch in &batches {
-                match self.cql.conditional(batch, again).await? {
+                match self.cql.conditional(batch, tries).await? {
                     Conditional::Applied => return Ok(()),
                     Conditional::Refused => {}
                     Conditional::Unknown(why) => unknown = Some(why),
@@ -68,7 +68,7 @@ impl Inner {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(300));
-            again = true;
+            tries += 1;
         }
     }
 

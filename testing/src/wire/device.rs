@@ -116,6 +116,12 @@ impl Device {
         self.shared.wake.notify_one();
     }
 
+    /// Where it connects.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        *self.shared.port.lock().unwrap()
+    }
+
     /// Connects elsewhere from the next connection on.
     pub fn set_port(&self, port: u16) {
         *self.shared.port.lock().unwrap() = port;

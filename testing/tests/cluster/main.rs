@@ -7,6 +7,7 @@
     reason = "a failed expectation is how a test speaks"
 )]
 
+mod faults;
 mod flows;
 
 /// The tests themselves, for every way.
