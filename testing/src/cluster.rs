@@ -8,6 +8,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use scylla::client::session_builder::SessionBuilder;
+
 use crate::cassandra::Cassandra;
 use crate::chance;
 use crate::nats::Nats;
@@ -23,6 +25,68 @@ pub struct Cluster {
     pub worlds: Vec<World>,
     /// What connects them; none if they are to do without.
     pub nats: Option<Nats>,
+    /// What they share. After the servers: it goes last.
+    pub keyspace: Keyspace,
+}
+
+/// A keyspace of a test's own, which goes with it: many tables are much for a small Cassandra.
+#[derive(Debug)]
+pub struct Keyspace {
+    /// Its name.
+    pub name: String,
+    contact_points: Vec<String>,
+}
+
+impl Keyspace {
+    /// A name that nobody has, on these nodes.
+    #[must_use]
+    pub fn new(contact_points: Vec<String>) -> Keyspace {
+        let number = NAMED.fetch_add(1, Ordering::Relaxed);
+        Keyspace {
+            name: format!("cluster_{}_{number}", std::process::id()),
+            contact_points,
+        }
+    }
+
+    /// The settings of a server on it.
+    #[must_use]
+    pub fn settings(&self, replication: u8) -> Vec<(&'static str, String)> {
+        let quoted = |text: &str| format!("{text:?}");
+        vec![
+            ("store.kind", quoted("cassandra")),
+            (
+                "cassandra.contact_points",
+                quoted(&self.contact_points.join(",")),
+            ),
+            ("cassandra.keyspace", quoted(&self.name)),
+            ("cassandra.replication", quoted(&replication.to_string())),
+            ("cluster.name", quoted(&self.name)),
+        ]
+    }
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        let (points, statement) = (
+            std::mem::take(&mut self.contact_points),
+            format!("DROP KEYSPACE IF EXISTS {}", self.name),
+        );
+        // A thread of its own: this one may be in a runtime already.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let session = SessionBuilder::new().known_nodes(points).build().await;
+                if let Ok(session) = session {
+                    // What stays is gone with the node.
+                    let _ = session.query_unpaged(statement, &[]).await;
+                }
+            });
+            std::io::Result::Ok(())
+        });
+        let _ = dropping.join();
+    }
 }
 
 /// What a cluster stands on.
@@ -60,27 +124,13 @@ impl Cluster {
         let urls = nats
             .as_ref()
             .map_or(String::new(), |nats| nats.urls().join(","));
-        let number = NAMED.fetch_add(1, Ordering::Relaxed);
-        let keyspace = format!("cluster_{}_{number}", std::process::id());
-        let quoted = |text: &str| format!("{text:?}");
+        let keyspace = Keyspace::new(ground.contact_points.clone());
         let seed = chance::seed(test);
         let mut worlds: Vec<World> = (0..servers)
             .map(|number| {
-                let own = [
-                    ("store.kind", quoted("cassandra")),
-                    (
-                        "cassandra.contact_points",
-                        quoted(&ground.contact_points.join(",")),
-                    ),
-                    ("cassandra.keyspace", quoted(&keyspace)),
-                    (
-                        "cassandra.replication",
-                        quoted(&ground.replication.to_string()),
-                    ),
-                    ("nats.urls", quoted(&urls)),
-                    ("cluster.name", quoted(&keyspace)),
-                    ("cluster.node", quoted(&format!("node-{number}"))),
-                ];
+                let mut own = keyspace.settings(ground.replication);
+                own.push(("nats.urls", format!("{urls:?}")));
+                own.push(("cluster.node", format!("\"node-{number}\"")));
                 let mut all: Vec<(&str, &str)> = own
                     .iter()
                     .map(|(name, value)| (*name, value.as_str()))
@@ -89,6 +139,7 @@ impl Cluster {
                 World {
                     server: Server::prepare(&all),
                     seed,
+                    keyspace: None,
                 }
             })
             .collect();
@@ -96,7 +147,11 @@ impl Cluster {
         // Side by side, as a supervisor would.
         let starts = worlds.iter_mut().map(|world| world.server.start_again());
         futures_util::future::join_all(starts).await;
-        Cluster { worlds, nats }
+        Cluster {
+            worlds,
+            nats,
+            keyspace,
+        }
     }
 
     /// A server.

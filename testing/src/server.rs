@@ -38,7 +38,10 @@ pub struct Server {
 /// Settings for tests: quick password hashes, no limits on rates, short intervals. `section.name` and a
 /// TOML value each.
 const SETTINGS: &[(&str, &str)] = &[
-    ("log.filter", "\"info,fjall=warn,lsm_tree=warn\""),
+    (
+        "log.filter",
+        "\"info,fjall=warn,lsm_tree=warn,scylla=error,async_nats=warn\"",
+    ),
     ("limits.user_requests_per_s", "0"),
     ("limits.address_requests_per_s", "0"),
     ("users.password_memory_kib", "8"),
@@ -104,11 +107,15 @@ impl Server {
 
     /// From now on the server's wall clock is so many days ahead of the machine's.
     pub fn advance_days(&self, days: i64) {
+        self.advance_seconds(days * 24 * 3_600);
+    }
+
+    /// From now on the server's wall clock is so many seconds ahead of the machine's.
+    pub fn advance_seconds(&self, seconds: i64) {
         assert!(self.has_clock, "started with a clock");
         // In place: the server has the file mapped.
         let file = OpenOptions::new().write(true).open(self.clock_path());
-        let seconds = (days * 24 * 3_600).to_ne_bytes();
-        std::io::Write::write_all(&mut file.unwrap(), &seconds).unwrap();
+        std::io::Write::write_all(&mut file.unwrap(), &seconds.to_ne_bytes()).unwrap();
     }
 
     fn clock_path(&self) -> PathBuf {

@@ -15,6 +15,8 @@ use tidings_protocol::send::{
 };
 use tidings_protocol::sync::Conversation;
 
+use crate::cassandra::Cassandra;
+use crate::cluster::Keyspace;
 use crate::http::Http;
 use crate::server::Server;
 use crate::wire::device::{Device, Login};
@@ -31,6 +33,8 @@ pub struct World {
     pub server: Server,
     /// By this it can be repeated.
     pub seed: u64,
+    /// Where it keeps everything, if that is not its data directory. After the server: it goes last.
+    pub keyspace: Option<Keyspace>,
 }
 
 impl World {
@@ -41,9 +45,32 @@ impl World {
 
     /// A server with these settings besides.
     pub async fn start_with(test: &str, settings: &[(&str, &str)]) -> World {
+        let seed = crate::chance::seed(test);
+        if std::env::var("TIDINGS_TEST_STORE").is_ok_and(|kind| kind == "cassandra") {
+            return World::start_on_cassandra(seed, settings).await;
+        }
         World {
-            seed: crate::chance::seed(test),
+            seed,
             server: Server::start_with(settings).await,
+            keyspace: None,
+        }
+    }
+
+    /// Most tests of one server hold on any store: `TIDINGS_TEST_STORE=cassandra` shows it. Those that look into
+    /// the data directory do not.
+    async fn start_on_cassandra(seed: u64, settings: &[(&str, &str)]) -> World {
+        let points = tokio::task::spawn_blocking(|| Cassandra::shared().contact_points());
+        let keyspace = Keyspace::new(points.await.unwrap());
+        let own = keyspace.settings(1);
+        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        let all: Vec<(&str, &str)> = own.chain(settings.iter().copied()).collect();
+        let mut server = Server::prepare(&all);
+        server.migrate().await;
+        server.start_again().await;
+        World {
+            server,
+            seed,
+            keyspace: Some(keyspace),
         }
     }
 

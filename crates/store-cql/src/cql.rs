@@ -160,7 +160,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Session, StoreError> 
         .known_nodes(&settings.contact_points)
         .connection_timeout(Duration::from_secs(3))
         // A frozen node answers nothing and closes nothing: this is how it is noticed.
-        .keepalive_interval(Duration::from_secs(1))
+        .keepalive_interval(Duration::from_millis(1_100))
         .keepalive_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .fetch_schema_metadata(true)

@@ -23,7 +23,10 @@
 //! * `listed`: lists of partitions: shards of documents, hours of expiry, buckets whose envelopes go on a day.
 //! * `meta`: the version of all this.
 
+use std::time::Duration;
+
 use scylla::client::session::Session;
+use scylla::statement::Statement;
 use tidings_core::log::Seq;
 use tidings_store::StoreError;
 
@@ -31,6 +34,9 @@ use crate::settings::Replication;
 
 /// Entries in a bucket. On disk: it never changes.
 pub(crate) const BUCKET: u64 = 1024;
+
+/// How long one change of the schema may take.
+const CHANGE_MAX: Duration = Duration::from_secs(60);
 
 /// The version of the tables that this program reads and writes.
 pub const FORMAT: i32 = 1;
@@ -59,7 +65,7 @@ const TABLES: [&str; 13] = [
     "CREATE TABLE IF NOT EXISTS bodies_kept (
         log blob, bucket bigint, seq bigint, nonce bigint, body blob,
         PRIMARY KEY ((log, bucket), seq, nonce))",
-    // Rewritten often, so that what was deleted leaves the disk: see docs/operations.md.
+    // Rewritten often, so that what was deleted leaves the disk: see docs/operations/cluster.md.
     "CREATE TABLE IF NOT EXISTS bodies_bounded (
         log blob, bucket bigint, seq bigint, nonce bigint, body blob,
         PRIMARY KEY ((log, bucket), seq, nonce))
@@ -170,6 +176,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
 }
 
 async fn change(session: &Session, statement: &str) -> Result<(), StoreError> {
+    let mut statement = Statement::new(statement);
+    // All nodes have to agree, which takes its time.
+    statement.set_request_timeout(Some(CHANGE_MAX));
     session
         .query_unpaged(statement, &[])
         .await

@@ -7,6 +7,7 @@
     reason = "a failed expectation is how a test speaks"
 )]
 
+mod across;
 mod faults;
 mod flows;
 

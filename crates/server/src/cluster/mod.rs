@@ -28,6 +28,7 @@ use futures_util::stream::{self, StreamExt};
 use tidings_core::entry::{Entry, RULES};
 use tidings_core::log::Generation;
 use tidings_core::{ConversationId, DeviceId, Time, UserId};
+use tidings_protocol::Code;
 use tidings_store::Store;
 use tokio::sync::mpsc;
 
@@ -59,6 +60,9 @@ const LOOK: Duration = Duration::from_millis(1_000);
 const LOOKS_AT_ONCE: usize = 16;
 /// How long a start waits for the clocks of others before it takes sends.
 const CLOCKS_FIRST: Duration = Duration::from_millis(1_500);
+
+/// One of so many sessions is sent away with each heartbeat, when all must go.
+const SENT_AWAY: usize = 5;
 
 /// Tells the time by the store's clock.
 pub type StoreTime = Arc<dyn Fn() -> BoxFuture<'static, Option<Time>> + Send + Sync>;
@@ -237,6 +241,7 @@ impl Cluster {
             }
             if started.elapsed() >= CLOCKS_FIRST {
                 self.judge_clock();
+                self.send_away();
             }
         }
     }
@@ -273,6 +278,18 @@ impl Cluster {
         }
         if self.is_off.swap(is_off, Ordering::Relaxed) != is_off && is_off {
             tracing::error!(ahead_ms, "the clock is wrong: stepping aside");
+        }
+    }
+
+    /// While the clock is wrong the sessions go elsewhere, a few at a time.
+    fn send_away(&self) {
+        if !self.is_off.load(Ordering::Relaxed) {
+            return;
+        }
+        let sessions = self.hub.all_sessions();
+        let some = sessions.len().div_ceil(SENT_AWAY);
+        for session in sessions.into_iter().take(some) {
+            session.close(Code::Draining);
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn connect(settings: &NatsSettings, name: String) -> Result<Cli
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(100 * (attempts as u64).clamp(1, 10))
         })
-        .event_callback(|event| async move { tracing::info!(%event, "NATS") });
+        .event_callback(|event| async move { tracing::debug!(%event, "NATS") });
     if !settings.token.is_empty() {
         options = options.token(settings.token.clone());
     } else if !settings.user.is_empty() {

@@ -74,7 +74,7 @@ section! {
         /// `human` or `json`.
         format: LogFormat = LogFormat::Human,
         /// Which events: a level, or levels by module (`info,tidings_server=debug`).
-        filter: String = "info,fjall=warn,lsm_tree=warn".to_owned(),
+        filter: String = "info,fjall=warn,lsm_tree=warn,scylla=error,async_nats=warn".to_owned(),
     }
 }
 
