@@ -1,5 +1,6 @@
 //! Simulation, fault harnesses and end-to-end tests.
 
+pub mod actors;
 pub mod cassandra;
 pub mod chance;
 pub mod cluster;

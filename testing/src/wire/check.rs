@@ -37,8 +37,10 @@ pub async fn truth_for(port: u16, token: &str) -> BTreeMap<ConversationId, Serve
         let page: InboxPage = http.get(&path).await.unwrap();
         for conversation in page.conversations {
             let id = conversation.conversation;
-            let entries = entries_of(&mut http, id).await;
-            let summary = conversation;
+            let (entries, trimmed) = kept_of(&mut http, id).await;
+            let mut summary = conversation;
+            // It may have been trimmed further since.
+            summary.trimmed = summary.trimmed.max(trimmed);
             truth.insert(id, Served { summary, entries });
         }
         match page.next {
@@ -50,6 +52,11 @@ pub async fn truth_for(port: u16, token: &str) -> BTreeMap<ConversationId, Serve
 
 /// Every entry of a conversation that the asker may see.
 pub async fn entries_of(http: &mut Http, id: ConversationId) -> Vec<Entry> {
+    kept_of(http, id).await.0
+}
+
+/// As [`entries_of`], and as far as it was trimmed by then.
+async fn kept_of(http: &mut Http, id: ConversationId) -> (Vec<Entry>, u64) {
     let (mut entries, mut after) = (Vec::new(), 0);
     loop {
         let path = format!("/v1/conversations/{id}/entries?after={after}");
@@ -59,7 +66,7 @@ pub async fn entries_of(http: &mut Http, id: ConversationId) -> Vec<Entry> {
         entries.extend(page.entries);
         if !page.more {
             assert_eq!(after, page.head);
-            return entries;
+            return (entries, page.trimmed);
         }
     }
 }

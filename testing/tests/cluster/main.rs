@@ -8,6 +8,7 @@
 )]
 
 mod across;
+mod chaos;
 mod faults;
 mod flows;
 

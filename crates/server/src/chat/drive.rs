@@ -47,6 +47,8 @@ pub(super) struct Decided {
     pub erase: Vec<Seq>,
     accepted: Vec<Accepted>,
     refused: Vec<(usize, Problem)>,
+    /// The head that it was decided against.
+    base: Seq,
     /// The state after the batch, and the members that it names.
     pub state: State,
     pub members: MemberMap,
@@ -217,13 +219,14 @@ impl Chat {
     }
 
     /// Whether a decision must not stand unless the state is level with the store: what is accepted commits only
-    /// if it is, what is refused is not checked by anybody else.
+    /// if it is, what is refused is not checked by anybody else. And a retry that found its entry beyond what is
+    /// in memory is answered only when what belongs to that entry is done, whoever died over it.
     pub(super) fn must_be_level(&self, decided: &Decided) -> bool {
+        let is_refused = |(_, problem): &(usize, Problem)| problem.code != Code::Behind;
+        let is_beyond = |accepted: &Accepted| accepted.seq > decided.base;
         self.is_shared()
-            && decided
-                .refused
-                .iter()
-                .any(|(_, problem)| problem.code != Code::Behind)
+            && (decided.refused.iter().any(is_refused)
+                || (decided.entries.is_empty() && decided.accepted.iter().any(is_beyond)))
     }
 
     pub(super) async fn decide_batch(
@@ -243,6 +246,7 @@ impl Chat {
                 erase: Vec::new(),
                 accepted: Vec::new(),
                 refused: Vec::new(),
+                base: loaded.state.seq,
                 state: loaded.state.clone(),
                 members: named_members(&loaded, batch),
             }

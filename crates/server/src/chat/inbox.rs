@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tidings_core::conversation::Retention as KeptFor;
 use tidings_core::entry::{Content, Entry};
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{MarkKind, MarkValue, unread};
@@ -211,9 +212,11 @@ impl Chat {
             Err(problem) if problem.code == Code::NotFound => return Ok(None),
             Err(problem) => return Err(problem),
         };
-        let is_level = conversation
-            .try_loaded()
-            .is_some_and(|loaded| head_in_row.is_some_and(|head| head <= loaded.state.seq));
+        // Nobody trims what is kept for ever, so there the head in the row says all.
+        let is_level = conversation.try_loaded().is_some_and(|loaded| {
+            head_in_row.is_some_and(|head| head <= loaded.state.seq)
+                && loaded.state.settings.retention == KeptFor::Forever
+        });
         if !is_level {
             self.level(&conversation).await?;
         }

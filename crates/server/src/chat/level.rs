@@ -231,11 +231,7 @@ impl Chat {
             // The user is out, or an append that takes it in is half done: the log knows.
             let conversation = self.open(*id).await?;
             self.catch_up(&conversation).await?;
-            if let Some(loaded) = conversation.try_loaded()
-                && loaded.member_in(user).is_none()
-            {
-                self.announce_gone(*id, &loaded, user);
-            }
+            self.mend_row(&conversation, user, false).await?;
         }
         hub.set_refreshed(now);
         Ok(())
@@ -259,10 +255,45 @@ impl Chat {
         if row.touched.plus_millis(CLOCKS_APART_MS) >= refreshed {
             self.refresh_marks(&conversation).await?;
         }
-        if let Some(loaded) = conversation.try_loaded() {
+        let is_in = {
+            let Some(loaded) = conversation.try_loaded() else {
+                return Ok(());
+            };
             self.announce(row.id, &loaded, user, is_new);
+            loaded.member_in(user).is_some()
+        };
+        if !is_in {
+            self.catch_up(&conversation).await?;
+            self.mend_row(&conversation, user, true).await?;
         }
         Ok(())
+    }
+
+    /// A user's row says in (or out), and the log may say otherwise: the log is right, and the row is raised to it.
+    async fn mend_row(
+        &self,
+        conversation: &Arc<Conversation>,
+        user: UserId,
+        row_says_in: bool,
+    ) -> Result<(), Problem> {
+        let owed = {
+            let Some(loaded) = conversation.try_loaded() else {
+                return Ok(());
+            };
+            let is_in = loaded.member_in(user).is_some();
+            if !is_in {
+                self.announce_gone(conversation.id, &loaded, user);
+            }
+            match is_in == row_says_in {
+                true => Vec::new(),
+                false => loaded.memberships_owed(conversation.log(), user),
+            }
+        };
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let raised = self.store.raise_marks(owed, Durability::Now).await;
+        raised.map_err(problem_of_store)
     }
 
     /// Reads the marks of a conversation's members and tells those that rose elsewhere.
@@ -322,6 +353,10 @@ impl Chat {
             marks.read = heard.read;
         }
         loaded.marks.insert(user, marks);
+        if loaded.member_in(user).is_none() {
+            // Nobody is told of who is out, nor is it in anybody's digest.
+            return;
+        }
         let has_read = marks.read.seq > before.read.seq;
         if (marks.delivered, marks.shown) != (before.delivered, before.shown) {
             self.tell_heard(conversation, loaded, user, now);
@@ -357,40 +392,45 @@ impl Loaded {
         }
     }
 
-    /// The marks of members' inboxes that are behind the log.
-    fn rows_owed(&self, log: LogId, heads_max: u32) -> Vec<Mark> {
-        let row = |user: &UserId, kind| {
-            let row = self
-                .rows
-                .iter()
-                .find(|row| row.owner == user.0 && row.kind == kind && row.lane == 0);
-            row.map_or(0, |row| row.value.seq)
+    /// The joined and left marks that a member has by the log.
+    fn memberships_owed(&self, log: LogId, user: UserId) -> Vec<Mark> {
+        let Some(member) = self.members.get(&user) else {
+            return Vec::new();
         };
-        let mark = |user: &UserId, kind, value| Mark {
+        let mark = |kind, value| Mark {
             log,
             owner: user.0,
             kind,
             lane: 0,
             value,
         };
-        let mut owed = Vec::new();
-        for (user, member) in &self.members {
-            if row(user, MarkKind::Joined) < member.joined.seq {
-                owed.push(mark(user, MarkKind::Joined, member.joined));
-            }
-            let left = member.spans.last().and_then(|span| span.left).unwrap_or(0);
-            if row(user, MarkKind::Left) < left {
-                let value = MarkValue {
-                    seq: left,
-                    at: self.state.at,
-                    ..MarkValue::default()
-                };
-                owed.push(mark(user, MarkKind::Left, value));
-            }
-        }
-        let heads = self.heads(log, heads_max).into_iter();
-        owed.extend(heads.filter(|head| row(&UserId(head.owner), MarkKind::Head) < head.value.seq));
-        owed
+        let left = member.spans.last().and_then(|span| span.left);
+        let left = left.map(|seq| MarkValue {
+            seq,
+            at: self.state.at,
+            ..MarkValue::default()
+        });
+        [mark(MarkKind::Joined, member.joined)]
+            .into_iter()
+            .chain(left.map(|left| mark(MarkKind::Left, left)))
+            .collect()
+    }
+
+    /// The marks of members' inboxes that are behind the log.
+    fn rows_owed(&self, log: LogId, heads_max: u32) -> Vec<Mark> {
+        let is_behind = |owed: &Mark| {
+            let row = self
+                .rows
+                .iter()
+                .find(|row| (row.owner, row.kind, row.lane) == (owed.owner, owed.kind, owed.lane));
+            row.map_or(0, |row| row.value.seq) < owed.value.seq
+        };
+        let memberships = self
+            .members
+            .keys()
+            .flat_map(|user| self.memberships_owed(log, *user));
+        let owed = memberships.chain(self.heads(log, heads_max));
+        owed.filter(is_behind).collect()
     }
 
     /// The heads of all who are in, if this conversation's heads are written.
