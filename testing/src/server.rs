@@ -33,6 +33,8 @@ pub struct Server {
     child: Option<Child>,
     /// Its wall clock is the test's to move.
     has_clock: bool,
+    /// As which user it runs, if not as the test's own.
+    user: Option<u32>,
 }
 
 /// Settings for tests: quick password hashes, no limits on rates, short intervals. `section.name` and a
@@ -84,6 +86,7 @@ impl Server {
             directory,
             child: None,
             has_clock: false,
+            user: None,
         };
         server.configure(settings);
         server
@@ -103,6 +106,15 @@ impl Server {
         assert!(compiled.unwrap().success(), "the clock does not compile");
         self.has_clock = true;
         self.start_again().await;
+    }
+
+    /// From the next start on it runs as this user, so that a firewall can tell it from the others. For root alone.
+    pub fn run_as(&mut self, user: u32) {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let path = self.directory.path();
+        chown(path, Some(user), None).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        self.user = Some(user);
     }
 
     /// From now on the server's wall clock is so many days ahead of the machine's.
@@ -185,6 +197,9 @@ impl Server {
             command
                 .env("LD_PRELOAD", self.clock_library())
                 .env("TIDINGS_TEST_CLOCK", self.clock_path());
+        }
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
         }
         let child = command
             .arg("serve")

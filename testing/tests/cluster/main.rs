@@ -9,6 +9,7 @@
 
 mod across;
 mod chaos;
+mod cut;
 mod faults;
 mod flows;
 
