@@ -156,7 +156,9 @@ impl Inner {
                 big(nonce),
             ]
         });
-        if let Err(error) = self.cql.write_all(statement, drops.collect()).await {
+        let bodies = self.cql.write_all(statement, drops.collect());
+        let (bodies, expiries) = tokio::join!(bodies, self.drop_expiries(log, entries, nonce));
+        if let Err(error) = bodies.and(expiries) {
             tracing::warn!(%error, "bodies of an append that did not happen stay until the log is trimmed");
         }
     }

@@ -82,7 +82,7 @@ statements! {
     row = "SELECT data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key = ?";
     rows_up = "SELECT key, data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ? LIMIT ?";
     rows_down = "SELECT key, data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ? ORDER BY kind DESC, key DESC LIMIT ?";
-    // Rows of a bucket that nobody writes to any more; the timestamp is above any that a batch was given.
+    // Rows that nobody writes any more; the timestamp is above any that a batch was given.
     forget_rows = "DELETE FROM log_rows USING TIMESTAMP ? WHERE log = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ?";
 
     put_kept = "INSERT INTO bodies_kept (log, bucket, seq, nonce, body) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1";
@@ -139,9 +139,9 @@ hide_target = "UPDATE targets USING TIMESTAMP 2 SET data = ? WHERE log = ? AND b
 
     time = "SELECT toTimestamp(now()) FROM system.local";
 
-    put_listed = "INSERT INTO listed (list, part, item, data) VALUES (?, ?, ?, ?) USING TIMESTAMP 1";
+    put_listed = "INSERT INTO listed (list, part, item, data) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
     listed = "SELECT item, data FROM listed WHERE list = ? AND part = ? AND item >= ? LIMIT ?";
-    drop_listed = "DELETE FROM listed USING TIMESTAMP 2 WHERE list = ? AND part = ? AND item = ? AND data = ?";
+    drop_listed = "DELETE FROM listed USING TIMESTAMP ? WHERE list = ? AND part = ? AND item = ? AND data = ?";
 }
 
 async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement, StoreError> {

@@ -172,6 +172,7 @@ impl Inner {
             i64::from(kind as u8),
             shard,
             Vec::new(),
+            1,
         )
         .await?;
         self.fronts.note(kind, front);

@@ -13,6 +13,7 @@
 mod append;
 mod cql;
 mod documents;
+mod expiry;
 mod known;
 mod late;
 mod marks;

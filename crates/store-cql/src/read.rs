@@ -34,8 +34,8 @@ impl Inner {
         // An append settles before the next is decided by the same node; another node comes through here.
         let bucket = bucket_of(tail.head);
         try_join(
-            self.settle_owed(log, bucket),
-            self.settle_owed(log, (bucket - 1).max(0)),
+            self.settle_owed(log, (bucket - 1).max(0)..=bucket),
+            self.sweep(log, marks.swept, marks.trimmed),
         )
         .await?;
         Ok(Some(LogHead {
