@@ -17,6 +17,7 @@ mod expiry;
 mod known;
 mod late;
 mod marks;
+mod order;
 mod read;
 mod rows;
 mod schema;
