@@ -134,9 +134,10 @@ statements! {
     drop_expiry = "DELETE FROM expiry USING TIMESTAMP 2 WHERE hour = ? AND shard = ? AND at = ? AND log = ? AND seq = ? AND nonce = ?";
 
     document = "SELECT version, nonce, value FROM documents WHERE kind = ? AND front = ? AND key = ?";
-    make_document = "INSERT INTO documents (kind, front, key, version, nonce, value) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    make_document = "UPDATE documents SET version = ?, nonce = ?, value = ? WHERE kind = ? AND front = ? AND key = ? IF version = null";
     change_document = "UPDATE documents SET version = ?, nonce = ?, value = ? WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
-    drop_document = "DELETE FROM documents WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
+    // Ten days: longer than a request can sleep in a frozen node.
+    bury_document = "UPDATE documents USING TTL 864000 SET version = ?, nonce = ?, value = null WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
     documents_up = "SELECT key, version, value FROM documents WHERE kind = ? AND front = ? AND key >= ? LIMIT ?";
     documents_after = "SELECT key, version, value FROM documents WHERE kind = ? AND front = ? AND key > ? LIMIT ?";
     put_front = "INSERT INTO document_fronts (kind, shard, front) VALUES (?, ?, ?) USING TIMESTAMP 1";
