@@ -22,6 +22,9 @@ use crate::rows::{self, CLIENT, Class, ClientRow, ENTRY, Nonce, OWED, Owed};
 use crate::schema::{bucket_of, first_of};
 use crate::store::Inner;
 
+/// How many client ids are looked up in one request. ScyllaDB allows no more.
+const CLIENT_IDS_AT_ONCE: usize = 100;
+
 /// The end of a log as the store last saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tail {
@@ -45,7 +48,14 @@ impl Inner {
             .entries
             .chunk_by(|one, next| bucket_of(one.seq()) == bucket_of(next.seq()))
         {
-            self.append_part(&append, part, before, nonce).await?;
+            let is_first = before == append.expected_head;
+            self.append_part(&append, part, before, nonce)
+                .await
+                .map_err(|error| match error {
+                    // An earlier part is in: it is not as if nothing had changed.
+                    AppendError::Store(error) if !is_first => AppendError::Unknown(error),
+                    error => error,
+                })?;
             before = part.last().map_or(before, Entry::seq);
         }
         self.settle_append(&append, nonce)
@@ -104,12 +114,13 @@ impl Inner {
                     at: last.envelope.at,
                 },
             ),
-            Err(AppendError::Unknown(_)) => self.tails.remove(&append.log),
-            Err(_) => {
+            Err(AppendError::Conflict { .. } | AppendError::Repeated { .. }) => {
                 self.tails.remove(&append.log);
                 // They are nobody's: no entry names this nonce, and none ever will.
                 self.drop_bodies(append.log, entries, class, nonce).await;
             }
+            // It may be in, and then they are its bodies.
+            Err(_) => self.tails.remove(&append.log),
         }
         outcome
     }
@@ -156,7 +167,9 @@ impl Inner {
                 big(nonce),
             ]
         });
-        if let Err(error) = self.cql.write_all(statement, drops.collect()).await {
+        let bodies = self.cql.write_all(statement, drops.collect());
+        let (bodies, expiries) = tokio::join!(bodies, self.drop_expiries(log, entries, nonce));
+        if let Err(error) = bodies.and(expiries) {
             tracing::warn!(%error, "bodies of an append that did not happen stay until the log is trimmed");
         }
     }
@@ -251,11 +264,18 @@ impl Inner {
         let end = Instant::now() + self.cql.settings.patience;
         let mut pause = Duration::from_millis(10);
         let mut tries = 0;
+        // After the first try an error says nothing about the tries before it.
+        let failed = |error, tries| match tries {
+            0 => AppendError::Store(error),
+            _ => AppendError::Unknown(error),
+        };
         loop {
-            let why = match self.cql.conditional(batch, tries).await? {
+            let sent = self.cql.conditional(batch, tries).await;
+            let why = match sent.map_err(|error| failed(error, tries))? {
                 Conditional::Applied => return Ok(()),
                 Conditional::Refused => {
-                    match self.why_refused(append, entries, before, nonce).await? {
+                    let refusal = self.why_refused(append, entries, before, nonce).await;
+                    match refusal.map_err(|error| failed(error, tries))? {
                         Refusal::OursIsIn => return Ok(()),
                         Refusal::Head(head) => return Err(AppendError::Conflict { head }),
                         Refusal::Repeated(seq) => return Err(AppendError::Repeated { seq }),
@@ -297,21 +317,24 @@ impl Inner {
             return Ok(Refusal::NotNow);
         };
         // Client ids first: one that is there stays, and a head that moved on then says nothing against it.
-        let mut is_settled = false;
-        for entry in entries {
-            let key = rows::client_key(entry.envelope.author, entry.envelope.client_id);
-            let values = (append.log.to_bytes(), bucket, CLIENT.cast_signed(), key);
-            let statement = &self.cql.statements.row;
+        let keys: Vec<Vec<u8>> = entries
+            .iter()
+            .map(|entry| rows::client_key(entry.envelope.author, entry.envelope.client_id).to_vec())
+            .collect();
+        for (index, keys) in keys.chunks(CLIENT_IDS_AT_ONCE).enumerate() {
+            let values = (append.log.to_bytes(), bucket, CLIENT.cast_signed(), keys);
+            let statement = &self.cql.statements.rows_of;
             // The first read settles the partition; those that follow see what it saw.
-            let row: Option<(Vec<u8>,)> = if !is_settled {
-                self.cql.first_serial(statement, values).await?
-            } else {
-                self.cql.first(statement, values).await?
+            let found: Vec<(Vec<u8>,)> = match index {
+                0 => self.cql.rows_serial(statement, values).await?,
+                _ => self.cql.rows(statement, values).await?,
             };
-            match row.map(|(data,)| rows::decode_client(&data)).transpose()? {
-                Some(row) if row.nonce == nonce => return Ok(Refusal::OursIsIn),
-                Some(row) => return Ok(Refusal::Repeated(row.seq)),
-                None => is_settled = true,
+            if let Some((data,)) = found.first() {
+                let row = rows::decode_client(data)?;
+                return Ok(match row.nonce == nonce {
+                    true => Refusal::OursIsIn,
+                    false => Refusal::Repeated(row.seq),
+                });
             }
         }
         self.tails.remove(&append.log);
@@ -348,13 +371,19 @@ fn class_of(retention: Retention) -> Class {
 }
 
 /// What must happen after these entries are in, whoever does it; heads are raised by whoever loads the log.
+///
+/// The entries may be a part of the append, and the other part may be refused. So a mark belongs to the part
+/// with its entry; of the bodies, those that the part's deletions name are found again when it is paid.
 pub(crate) fn owed(append: &Append, entries: &[Entry]) -> Option<Owed> {
     let (first, last) = (entries.first()?.seq(), entries.last()?.seq());
+    let is_first = append.entries.first()?.seq() == first;
     let is_last = append.entries.last()?.seq() == last;
     let marks: Vec<_> = append
         .marks
         .iter()
-        .filter(|mark| is_last && mark.kind != MarkKind::Head)
+        .filter(|mark| mark.kind != MarkKind::Head)
+        .filter(|mark| is_first || mark.value.seq >= first)
+        .filter(|mark| is_last || mark.value.seq <= last)
         .copied()
         .collect();
     let erase = if is_last {

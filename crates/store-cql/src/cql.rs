@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
+use scylla::client::execution_profile::{
+    ExecutionProfile, ExecutionProfileBuilder, ExecutionProfileHandle,
+};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError, UseKeyspaceError};
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
@@ -24,10 +26,14 @@ use scylla::value::{CqlValue, Row};
 use tidings_core::log::LogId;
 use tidings_store::StoreError;
 
+use crate::order::RingOrder;
 use crate::settings::Settings;
 
 /// How many rows of one partition are asked for at once.
 pub(crate) const ROWS_AT_ONCE: usize = 1_000;
+
+/// How many replicas of a partition coordinate conditional batches, one after the other.
+const COORDINATORS: usize = 3;
 
 /// How many statements one plain batch may have.
 const BATCH_MAX: usize = 100;
@@ -37,10 +43,8 @@ pub(crate) struct Cql {
     pub(crate) session: Session,
     pub(crate) statements: Statements,
     pub(crate) settings: Settings,
-    /// For a conditional batch that is repeated: whichever node answers.
-    elsewhere: ExecutionProfileHandle,
-    /// For a conditional batch at first: always the same node for a log, since two contend.
-    conditional: ExecutionProfileHandle,
+    /// For conditional batches, by how often they were tried: each try has another coordinator.
+    conditional: [ExecutionProfileHandle; COORDINATORS],
 }
 
 /// Values of one statement.
@@ -50,7 +54,7 @@ pub(crate) type Values = Vec<CqlValue>;
 pub(crate) enum Conditional {
     /// All conditions held, and it is durable.
     Applied,
-    /// A condition did not hold. The row that says so, with the names of its columns.
+    /// A condition did not hold.
     Refused,
     /// Nobody knows; it may even happen later.
     Unknown(String),
@@ -80,9 +84,10 @@ statements! {
     claim_row = "INSERT INTO log_rows (log, bucket, kind, key, data) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
     head = "SELECT head, generation, ordinal, at FROM log_rows WHERE log = ? AND bucket = ? LIMIT 1";
     row = "SELECT data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key = ?";
+    rows_of = "SELECT data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key IN ?";
     rows_up = "SELECT key, data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ? LIMIT ?";
     rows_down = "SELECT key, data FROM log_rows WHERE log = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ? ORDER BY kind DESC, key DESC LIMIT ?";
-    // Rows of a bucket that nobody writes to any more; the timestamp is above any that a batch was given.
+    // Rows that nobody writes any more; the timestamp is above any that a batch was given.
     forget_rows = "DELETE FROM log_rows USING TIMESTAMP ? WHERE log = ? AND bucket = ? AND kind = ? AND key >= ? AND key <= ?";
 
     put_kept = "INSERT INTO bodies_kept (log, bucket, seq, nonce, body) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1";
@@ -117,7 +122,7 @@ statements! {
 
     put_target = "INSERT INTO targets (log, bucket, target, seq, data) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1";
     targets = "SELECT seq, data FROM targets WHERE log = ? AND bucket = ? AND target = ?";
-hide_target = "UPDATE targets USING TIMESTAMP 2 SET data = ? WHERE log = ? AND bucket = ? AND target = ? AND seq = ?";
+    hide_target = "UPDATE targets USING TIMESTAMP 2 SET data = ? WHERE log = ? AND bucket = ? AND target = ? AND seq = ?";
     trim_targets = "DELETE FROM targets USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND target <= ?";
 
     keep_step = "INSERT INTO steps (log, bucket, seq, owner, kind, at) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
@@ -129,9 +134,10 @@ hide_target = "UPDATE targets USING TIMESTAMP 2 SET data = ? WHERE log = ? AND b
     drop_expiry = "DELETE FROM expiry USING TIMESTAMP 2 WHERE hour = ? AND shard = ? AND at = ? AND log = ? AND seq = ? AND nonce = ?";
 
     document = "SELECT version, nonce, value FROM documents WHERE kind = ? AND front = ? AND key = ?";
-    make_document = "INSERT INTO documents (kind, front, key, version, nonce, value) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    make_document = "UPDATE documents SET version = ?, nonce = ?, value = ? WHERE kind = ? AND front = ? AND key = ? IF version = null";
     change_document = "UPDATE documents SET version = ?, nonce = ?, value = ? WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
-    drop_document = "DELETE FROM documents WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
+    // Ten days: longer than a request can sleep in a frozen node.
+    bury_document = "UPDATE documents USING TTL 864000 SET version = ?, nonce = ?, value = null WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
     documents_up = "SELECT key, version, value FROM documents WHERE kind = ? AND front = ? AND key >= ? LIMIT ?";
     documents_after = "SELECT key, version, value FROM documents WHERE kind = ? AND front = ? AND key > ? LIMIT ?";
     put_front = "INSERT INTO document_fronts (kind, shard, front) VALUES (?, ?, ?) USING TIMESTAMP 1";
@@ -139,9 +145,9 @@ hide_target = "UPDATE targets USING TIMESTAMP 2 SET data = ? WHERE log = ? AND b
 
     time = "SELECT toTimestamp(now()) FROM system.local";
 
-    put_listed = "INSERT INTO listed (list, part, item, data) VALUES (?, ?, ?, ?) USING TIMESTAMP 1";
+    put_listed = "INSERT INTO listed (list, part, item, data) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
     listed = "SELECT item, data FROM listed WHERE list = ? AND part = ? AND item >= ? LIMIT ?";
-    drop_listed = "DELETE FROM listed USING TIMESTAMP 2 WHERE list = ? AND part = ? AND item = ? AND data = ?";
+    drop_listed = "DELETE FROM listed USING TIMESTAMP ? WHERE list = ? AND part = ? AND item = ? AND data = ?";
 }
 
 async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement, StoreError> {
@@ -164,7 +170,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Session, StoreError> 
         .keepalive_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .fetch_schema_metadata(true)
-        .default_execution_profile_handle(profile(settings, Repeat::Freely).into_handle());
+        .default_execution_profile_handle(freely(settings).into_handle());
     if let Some((user, password)) = &settings.credentials {
         builder = builder.user(user, password);
     }
@@ -173,39 +179,41 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Session, StoreError> 
     })
 }
 
-enum Repeat {
-    Freely,
-    NotAtTheSameNode,
-    Not,
-}
-
-fn profile(settings: &Settings, repeat: Repeat) -> ExecutionProfile {
+/// How requests are sent that may be repeated: by the driver, on any replica.
+fn freely(settings: &Settings) -> ExecutionProfile {
     let mut policy = DefaultPolicy::builder().token_aware(true);
     if let Some(data_centre) = &settings.data_centre {
         policy = policy
             .prefer_datacenter(data_centre.clone())
             .permit_dc_failover(true);
     }
-    let builder = ExecutionProfile::builder()
+    profile(settings)
+        .load_balancing_policy(policy.build())
+        .retry_policy(Arc::new(DefaultRetryPolicy::new()))
+        .speculative_execution_policy(Some(Arc::new(SimpleSpeculativeExecutionPolicy {
+            max_retry_count: 2,
+            retry_interval: settings.request_timeout / 3,
+        })))
+        .build()
+}
+
+/// How a conditional batch is sent: once, to the replica whose turn it is.
+fn once(settings: &Settings, passed_over: usize) -> ExecutionProfile {
+    profile(settings)
+        .load_balancing_policy(Arc::new(RingOrder {
+            passed_over,
+            data_centre: settings.data_centre.clone(),
+        }))
+        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+        .speculative_execution_policy(None)
+        .build()
+}
+
+fn profile(settings: &Settings) -> ExecutionProfileBuilder {
+    ExecutionProfile::builder()
         .consistency(Consistency::Quorum)
         .serial_consistency(Some(SerialConsistency::Serial))
-        .request_timeout(Some(settings.request_timeout));
-    match repeat {
-        Repeat::Freely => builder
-            .load_balancing_policy(policy.build())
-            .retry_policy(Arc::new(DefaultRetryPolicy::new()))
-            .speculative_execution_policy(Some(Arc::new(SimpleSpeculativeExecutionPolicy {
-                max_retry_count: 2,
-                retry_interval: settings.request_timeout / 3,
-            }))),
-        Repeat::NotAtTheSameNode => builder
-            .load_balancing_policy(policy.token_aware(false).build())
-            .retry_policy(Arc::new(FallthroughRetryPolicy::new())),
-        Repeat::Not => builder
-            .load_balancing_policy(policy.enable_shuffling_replicas(false).build())
-            .retry_policy(Arc::new(FallthroughRetryPolicy::new())),
-    }
-    .build()
+        .request_timeout(Some(settings.request_timeout))
 }
 
 impl Cql {
@@ -231,8 +239,7 @@ impl Cql {
         }
         Ok(Cql {
             statements: Statements::prepare(&session).await?,
-            elsewhere: profile(&settings, Repeat::NotAtTheSameNode).into_handle(),
-            conditional: profile(&settings, Repeat::Not).into_handle(),
+            conditional: std::array::from_fn(|tries| once(&settings, tries).into_handle()),
             session,
             settings,
         })
@@ -267,7 +274,22 @@ impl Cql {
         Ok(self.rows(statement, values).await?.into_iter().next())
     }
 
-    /// The first row, as of now whatever is under way: a serial read finishes what a conditional batch began.
+    /// The rows of a query of one partition, as of now whatever is under way: a serial read finishes what a
+    /// conditional batch began.
+    pub(crate) async fn rows_serial<R>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow + Sync,
+    ) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'frame> DeserializeRow<'frame, 'frame>,
+    {
+        let mut serial = statement.clone();
+        serial.set_consistency(Consistency::Serial);
+        self.rows(&serial, values).await
+    }
+
+    /// The first row, as [`Cql::rows_serial`].
     pub(crate) async fn first_serial<R>(
         &self,
         statement: &PreparedStatement,
@@ -276,9 +298,8 @@ impl Cql {
     where
         R: for<'frame> DeserializeRow<'frame, 'frame>,
     {
-        let mut serial = statement.clone();
-        serial.set_consistency(Consistency::Serial);
-        self.first(&serial, values).await
+        let rows = self.rows_serial(statement, values).await?;
+        Ok(rows.into_iter().next())
     }
 
     /// A plain write that may be repeated.
@@ -328,8 +349,9 @@ impl Cql {
         Ok(())
     }
 
-    /// One try of a conditional batch: the first at the partition's own coordinator, later ones at any, and each with
-    /// more time, for an earlier one may still be at work and contend.
+    /// One try of a conditional batch, after so many others. The first is coordinated by the partition's first
+    /// replica, whoever sends it, and the next by the next, as the first may be frozen. Each has more time, for an
+    /// earlier one may still be at work and contend.
     pub(crate) async fn conditional(
         &self,
         writes: &[(&PreparedStatement, Values)],
@@ -340,12 +362,8 @@ impl Cql {
         batch.set_serial_consistency(Some(SerialConsistency::Serial));
         batch.set_consistency(Consistency::Quorum);
         batch.set_request_timeout(Some(self.settings.request_timeout * (tries + 1).min(3)));
-        let profile = if tries > 0 {
-            &self.elsewhere
-        } else {
-            &self.conditional
-        };
-        batch.set_execution_profile_handle(Some(profile.clone()));
+        let profile = self.conditional[tries as usize % COORDINATORS].clone();
+        batch.set_execution_profile_handle(Some(profile));
         let mut all = Vec::with_capacity(writes.len());
         for (statement, values) in writes {
             batch.append_statement(BatchStatement::from((*statement).clone()));
@@ -383,10 +401,14 @@ impl Cql {
 /// Chooses the keyspace of a session.
 pub(crate) async fn use_keyspace(session: &Session, keyspace: &str) -> Result<(), StoreError> {
     crate::schema::check_name(keyspace)?;
-    session.use_keyspace(keyspace, true).await.map_err(|error| {
-        StoreError::Misuse(format!(
-            "the keyspace {keyspace} is not there: run `tidings migrate` first ({error})"
-        ))
+    let used = session.use_keyspace(keyspace, true).await;
+    used.map_err(|error| match error {
+        UseKeyspaceError::RequestError(RequestAttemptError::DbError(DbError::Invalid, _)) => {
+            StoreError::Misuse(format!(
+                "the keyspace {keyspace} is not there: run `tidings migrate` first"
+            ))
+        }
+        error => StoreError::Unavailable(error.to_string()),
     })
 }
 
@@ -396,15 +418,17 @@ fn judge(answer: Result<QueryResult, ExecutionError>) -> Result<Conditional, Sto
         Err(error) if is_misuse(&error) => return Err(StoreError::Misuse(error.to_string())),
         Err(error) => return Ok(Conditional::Unknown(error.to_string())),
     };
-    let rows = answer.into_rows_result().map_err(damaged)?;
-    let row = rows.first_row::<Row>().map_err(damaged)?;
-    match row.columns.first() {
-        Some(Some(CqlValue::Boolean(true))) => Ok(Conditional::Applied),
-        Some(Some(CqlValue::Boolean(false))) => Ok(Conditional::Refused),
-        _ => Err(damaged(
-            "a conditional request did not say whether it was applied",
-        )),
-    }
+    let Ok(rows) = answer.into_rows_result() else {
+        return Ok(Conditional::Unknown("an answer without rows".to_owned()));
+    };
+    Ok(match rows.first_row::<Row>() {
+        Ok(row) => match row.columns.first() {
+            Some(Some(CqlValue::Boolean(true))) => Conditional::Applied,
+            Some(Some(CqlValue::Boolean(false))) => Conditional::Refused,
+            _ => Conditional::Unknown("an answer that does not say".to_owned()),
+        },
+        Err(error) => Conditional::Unknown(error.to_string()),
+    })
 }
 
 /// Whether an error says that the request itself is wrong, so that repeating it is no use.

@@ -1,5 +1,8 @@
 //! Small documents with compare and set.
 //!
+//! A document that is deleted leaves a grave for a while: its version and nonce without a value. Without it a
+//! request to make the document that slept in a frozen node would find nothing there, and make it again.
+//!
 //! A document lies in the partition of the first 16 bytes of its key, so that a user's devices, blocks and
 //! private map are each one partition. An index lists these fronts for scans over everything; it may list one
 //! whose documents are gone.
@@ -7,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlValue;
 use tidings_store::{Document, DocumentKind, PutDocument, PutError, StoreError};
 
 use crate::append::nonce;
@@ -23,11 +27,19 @@ const SHARD: usize = 2;
 /// How many fronts or shards of the index are read at once.
 const INDEX_PAGE: i32 = 500;
 
-/// A document as it is stored.
+/// A document as it is stored, or its grave.
 struct Stored {
     version: i64,
     nonce: Nonce,
-    value: Vec<u8>,
+    /// `None` in a grave.
+    value: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// The document's version, 0 if it is not there.
+    fn version(&self) -> u64 {
+        self.value.as_ref().map_or(0, |_| rows::seq(self.version))
+    }
 }
 
 impl Inner {
@@ -37,14 +49,14 @@ impl Inner {
         kind: DocumentKind,
         key: Vec<u8>,
     ) -> Result<Option<Document>, StoreError> {
-        Ok(self
-            .stored_document(kind, &key, false)
-            .await?
-            .map(|stored| Document {
+        let stored = self.stored_document(kind, &key, false).await?;
+        Ok(stored.and_then(|stored| {
+            Some(Document {
                 key,
-                version: rows::seq(stored.version),
-                value: stored.value,
-            }))
+                version: stored.version(),
+                value: stored.value?,
+            })
+        }))
     }
 
     async fn stored_document(
@@ -55,15 +67,17 @@ impl Inner {
     ) -> Result<Option<Stored>, StoreError> {
         let values = ((kind as u8).cast_signed(), front(key), key);
         let statement = &self.cql.statements.document;
-        let row: Option<(i64, i64, Vec<u8>)> = if serial {
+        let row: Option<(Option<i64>, Option<i64>, Option<Vec<u8>>)> = if serial {
             self.cql.first_serial(statement, values).await?
         } else {
             self.cql.first(statement, values).await?
         };
-        Ok(row.map(|(version, nonce, value)| Stored {
-            version,
-            nonce,
-            value,
+        Ok(row.and_then(|(version, nonce, value)| {
+            Some(Stored {
+                version: version?,
+                nonce: nonce?,
+                value,
+            })
         }))
     }
 
@@ -73,22 +87,26 @@ impl Inner {
         let end = Instant::now() + self.cql.settings.patience;
         let mut pause = Duration::from_millis(10);
         let mut tries = 0;
+        // A try of which nobody knows whether it happened.
+        let mut unknown: Option<String> = None;
         if put.value.is_some() {
             self.list_front(put.kind, &put.key).await?;
         }
         loop {
             let stored = self.stored_document(put.kind, &put.key, true).await?;
-            let version = stored
-                .as_ref()
-                .map_or(0, |stored| rows::seq(stored.version));
+            let version = stored.as_ref().map_or(0, Stored::version);
             // An earlier try of this very put: it happened.
             if stored.as_ref().is_some_and(|stored| stored.nonce == nonce) {
                 return Ok(version);
             }
             if put.expected.is_some_and(|expected| expected != version) {
-                return Err(PutError::Conflict { version });
+                return Err(match unknown {
+                    // It may have happened before somebody else wrote: that is no conflict.
+                    Some(why) => StoreError::Unavailable(why).into(),
+                    None => PutError::Conflict { version },
+                });
             }
-            let next = next_version(version);
+            let next = next_version(stored.as_ref().map_or(0, |stored| stored.version));
             let Some(statement) = self.put_statement(&put, stored.as_ref(), next, nonce) else {
                 return Ok(0);
             };
@@ -100,24 +118,14 @@ impl Inner {
                 Conditional::Applied if put.value.is_none() => return Ok(0),
                 Conditional::Applied => return Ok(rows::seq(next)),
                 Conditional::Refused => "somebody else changes it all the time".to_owned(),
-                // A deletion leaves nothing to know it by: what is not there any more was deleted, by us or by one
-                // who wanted the same.
-                Conditional::Unknown(why) if put.value.is_none() => {
-                    let now = self.stored_document(put.kind, &put.key, true).await?;
-                    let is_gone = now.is_none_or(|now| rows::seq(now.version) != version);
-                    if is_gone {
-                        return Ok(0);
-                    }
-                    why
-                }
-                Conditional::Unknown(why) => why,
+                Conditional::Unknown(why) => unknown.insert(why).clone(),
             };
             if Instant::now() + pause >= end {
                 return Err(StoreError::Unavailable(why).into());
             }
+            tries += 1;
             tokio::time::sleep(pause.mul_f64(0.5 + f64::from(nonce as u8) / 255.0)).await;
             pause = (pause * 2).min(Duration::from_millis(300));
-            tries += 1;
         }
     }
 
@@ -135,26 +143,22 @@ impl Inner {
             blob(front(&put.key)),
             blob(put.key.clone()),
         ];
-        match (&put.value, stored) {
-            (None, None) => None,
-            (None, Some(stored)) => {
-                let condition = [big(stored.version), big(stored.nonce)];
-                Some((
-                    &statements.drop_document,
-                    [place.as_slice(), &condition].concat(),
-                ))
-            }
-            (Some(value), None) => {
-                let row = [big(next), big(nonce), blob(value.clone())];
-                Some((&statements.make_document, [place.as_slice(), &row].concat()))
-            }
-            (Some(value), Some(stored)) => {
-                let row = [big(next), big(nonce), blob(value.clone())];
-                let condition = [big(stored.version), big(stored.nonce)];
-                let values = [row.as_slice(), &place, &condition].concat();
-                Some((&statements.change_document, values))
-            }
-        }
+        let row = [big(next), big(nonce)];
+        let condition = stored.map(|stored| [big(stored.version), big(stored.nonce)]);
+        let value = put.value.clone().map(|value| [blob(value)]);
+        let statement = match (&value, stored) {
+            (Some(_), Some(_)) => &statements.change_document,
+            (Some(_), None) => &statements.make_document,
+            (None, Some(Stored { value: Some(_), .. })) => &statements.bury_document,
+            (None, _) => return None,
+        };
+        let parts: [&[CqlValue]; 4] = [
+            &row,
+            value.as_ref().map_or(&[], |value| value),
+            &place,
+            condition.as_ref().map_or(&[], |condition| condition),
+        ];
+        Some((statement, parts.concat()))
     }
 
     /// Writes the index rows that a scan finds the document by; before the document, so that none is missed.
@@ -172,6 +176,7 @@ impl Inner {
             i64::from(kind as u8),
             shard,
             Vec::new(),
+            1,
         )
         .await?;
         self.fronts.note(kind, front);
@@ -258,29 +263,40 @@ impl Inner {
     }
 
     async fn scan_front(&self, scan: &mut Scan, front: Vec<u8>) -> Result<(), StoreError> {
-        let limit = i32::try_from(scan.limit - scan.found.len()).unwrap_or(i32::MAX);
-        if limit == 0 {
-            return Ok(());
+        while scan.found.len() < scan.limit {
+            let wanted = scan.limit - scan.found.len();
+            let statement = if scan.is_exclusive {
+                &self.cql.statements.documents_after
+            } else {
+                &self.cql.statements.documents_up
+            };
+            let limit = i32::try_from(wanted).unwrap_or(i32::MAX);
+            let values = ((scan.kind as u8).cast_signed(), &front, &scan.from, limit);
+            let rows = self
+                .cql
+                .rows::<(Vec<u8>, Option<i64>, Option<Vec<u8>>)>(statement, values)
+                .await?;
+            let is_last = rows.len() < wanted;
+            let last = rows.last().map(|(key, ..)| key.clone());
+            let of_prefix = rows
+                .into_iter()
+                .take_while(|(key, ..)| key.starts_with(&scan.prefix));
+            scan.found
+                .extend(of_prefix.filter_map(|(key, version, value)| {
+                    Some(Document {
+                        key,
+                        version: rows::seq(version?),
+                        value: value?,
+                    })
+                }));
+            match last {
+                // Graves took the place of documents.
+                Some(last) if !is_last && last.starts_with(&scan.prefix) => {
+                    (scan.from, scan.is_exclusive) = (last, true);
+                }
+                _ => break,
+            }
         }
-        let statement = if scan.is_exclusive {
-            &self.cql.statements.documents_after
-        } else {
-            &self.cql.statements.documents_up
-        };
-        let values = ((scan.kind as u8).cast_signed(), front, &scan.from, limit);
-        let rows = self
-            .cql
-            .rows::<(Vec<u8>, i64, Vec<u8>)>(statement, values)
-            .await?;
-        let wanted = rows
-            .into_iter()
-            .take_while(|(key, ..)| key.starts_with(&scan.prefix));
-        scan.found
-            .extend(wanted.map(|(key, version, value)| Document {
-                key,
-                version: rows::seq(version),
-                value,
-            }));
         Ok(())
     }
 }
@@ -303,12 +319,13 @@ impl Scan {
     }
 }
 
-/// Grows with each write, and is another one for a document made anew: microseconds, if the clock is right.
-fn next_version(before: u64) -> i64 {
+/// Grows with each write, and is another one for a document made anew: microseconds, if the clock is right, and
+/// above the version in the grave in any case.
+fn next_version(before: i64) -> i64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| now.as_micros() as u64);
-    now.max(before + 1).cast_signed()
+        .map_or(0, |now| now.as_micros() as i64);
+    now.max(before.saturating_add(1))
 }
 
 fn front(key: &[u8]) -> Vec<u8> {

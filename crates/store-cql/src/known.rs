@@ -28,6 +28,10 @@ impl<T: Hash + Eq> Seen<T> {
         lock(&self.0).contains(item)
     }
 
+    fn remove(&self, item: &T) {
+        lock(&self.0).remove(item);
+    }
+
     fn put(&self, item: T) {
         let mut items = lock(&self.0);
         if items.len() >= ITEMS_MAX {
@@ -71,6 +75,8 @@ pub(crate) struct Hours {
     listed: Seen<(i64, u8)>,
     /// When an hour that is over was last found empty.
     done: Mutex<HashMap<(i64, u8), Time>>,
+    /// The first hour on the list, and when the list was read from its beginning.
+    first: Mutex<Option<(Time, i64)>>,
 }
 
 /// An hour that is over and empty is looked at again after so long: an append may have been under way.
@@ -86,9 +92,31 @@ impl Hours {
         lock(&self.done).remove(&(hour, shard));
     }
 
+    /// From which hour on the list is to be read: now and then all of it, otherwise not the graves of those that
+    /// have left it. An entry is never noted for an hour that was over before the last.
+    pub(crate) fn first(&self, now: Time) -> i64 {
+        let last = (now.0 / LOOKED_AT_AGAIN_MS).saturating_sub(1);
+        let last = i64::try_from(last).unwrap_or(i64::MAX);
+        match *lock(&self.first) {
+            Some((at, first)) if is_fresh(at, now) => first.min(last),
+            _ => 0,
+        }
+    }
+
+    /// The list was read from its beginning.
+    pub(crate) fn note_first(&self, now: Time, first: i64) {
+        *lock(&self.first) = Some((now, first));
+    }
+
+    /// The hour is not listed any more.
+    pub(crate) fn forget(&self, hour: i64, shard: u8) {
+        self.listed.remove(&(hour, shard));
+        lock(&self.done).remove(&(hour, shard));
+    }
+
     pub(crate) fn is_done(&self, hour: i64, shard: u8, now: Time) -> bool {
         let done = lock(&self.done).get(&(hour, shard)).copied();
-        done.is_some_and(|at| now >= at && now.0 - at.0 < LOOKED_AT_AGAIN_MS)
+        done.is_some_and(|at| is_fresh(at, now))
     }
 
     pub(crate) fn note_done(&self, hour: i64, shard: u8, now: Time) {
@@ -97,6 +125,10 @@ impl Hours {
             lock(&self.done).insert((hour, shard), now);
         }
     }
+}
+
+fn is_fresh(at: Time, now: Time) -> bool {
+    now >= at && now.0 - at.0 < LOOKED_AT_AGAIN_MS
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -17,6 +17,12 @@ const WAITING_MAX: usize = 1_000_000;
 type Owner = [u8; 16];
 pub(crate) type StepKey = (LogId, Owner, MarkKind, Seq);
 
+/// The place of a mark in its log, with its lane.
+pub(crate) type OfLog = (Owner, MarkKind, u32);
+
+/// The place of a mark in its owner's inbox, with its lane.
+pub(crate) type OfInbox = (LogId, MarkKind, u32);
+
 /// What waits to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
@@ -143,67 +149,65 @@ impl Late {
         }
     }
 
-    /// Raises each mark of a page to what waits, and adds those of `log` in a range of owners that only wait.
-    pub(crate) fn over_log(
-        &self,
-        log: LogId,
-        after: Option<Owner>,
-        last: Option<Owner>,
-        page: &mut BTreeMap<(Owner, MarkKind, u32), MarkValue>,
-    ) {
+    /// Marks of a log that wait, of owners above `after`.
+    ///
+    /// To be asked *before* the store is read, as all of these: what is not here any more is there by then.
+    /// Asked afterwards, what was written in between would be in neither.
+    pub(crate) fn of_log(&self, log: LogId, after: Option<Owner>) -> Vec<(OfLog, MarkValue)> {
         let inner = self.lock();
-        for batch in [&inner.writing, &inner.waiting] {
-            let Some(marks) = batch.marks.get(&log) else {
-                continue;
-            };
-            for (&place, &value) in marks {
-                let is_within = after.is_none_or(|after| place.0 > after)
-                    && last.is_none_or(|last| place.0 <= last);
-                if is_within {
-                    raise(page.entry(place), value);
-                }
-            }
-        }
+        let marks = [&inner.writing, &inner.waiting]
+            .into_iter()
+            .filter_map(|batch| batch.marks.get(&log));
+        let from = (after.unwrap_or_default(), MarkKind::Delivered, 0);
+        marks
+            .flat_map(|marks| marks.range(from..))
+            .filter(|((owner, ..), _)| after.is_none_or(|after| *owner > after))
+            .map(|(&place, &value)| (place, value))
+            .collect()
     }
 
-    /// As [`Late::over_log`] for a user's inbox, in a range of logs.
-    pub(crate) fn over_inbox(
-        &self,
-        owner: Owner,
-        after: Option<LogId>,
-        last: Option<LogId>,
-        page: &mut BTreeMap<(LogId, MarkKind, u32), MarkValue>,
-    ) {
+    /// As [`Late::of_log`] for one owner.
+    pub(crate) fn of_owner(&self, log: LogId, owner: Owner) -> Vec<(OfLog, MarkValue)> {
+        let inner = self.lock();
+        let marks = [&inner.writing, &inner.waiting]
+            .into_iter()
+            .filter_map(|batch| batch.marks.get(&log));
+        let from = (owner, MarkKind::Delivered, 0);
+        marks
+            .flat_map(|marks| {
+                let of_owner = marks.range(from..);
+                of_owner.take_while(|((of, ..), _)| *of == owner)
+            })
+            .map(|(&place, &value)| (place, value))
+            .collect()
+    }
+
+    /// As [`Late::of_log`] for a user's inbox, of logs above `after`.
+    pub(crate) fn of_inbox(&self, owner: Owner, after: Option<LogId>) -> Vec<(OfInbox, MarkValue)> {
         let inner = self.lock();
         let first = LogId {
             owner: [0; 16],
             part: tidings_core::log::LogPart::Conversation,
         };
-        for batch in [&inner.writing, &inner.waiting] {
-            let from = (owner, after.unwrap_or(first), MarkKind::Delivered, 0);
-            let of_owner = batch
-                .inbox
-                .range(from..)
-                .take_while(|((of, ..), _)| *of == owner);
-            for (&(_, log, kind, lane), &value) in of_owner {
-                if after.is_none_or(|after| log > after) && last.is_none_or(|last| log <= last) {
-                    raise(page.entry((log, kind, lane)), value);
-                }
-            }
-        }
+        let from = (owner, after.unwrap_or(first), MarkKind::Delivered, 0);
+        [&inner.writing, &inner.waiting]
+            .into_iter()
+            .flat_map(|batch| {
+                let of_owner = batch.inbox.range(from..);
+                of_owner.take_while(|((of, ..), _)| *of == owner)
+            })
+            .filter(|((_, log, ..), _)| after.is_none_or(|after| *log > after))
+            .map(|(&(_, log, kind, lane), &value)| ((log, kind, lane), value))
+            .collect()
     }
 
-    /// The highest time of an owner's marks of the inbox that wait.
+    /// The highest time of an owner's marks of the inbox that wait. As [`Late::of_log`].
     pub(crate) fn touched(&self, owner: Owner) -> Time {
-        let mut page = BTreeMap::new();
-        self.over_inbox(owner, None, None, &mut page);
-        page.values()
-            .map(|value| value.at)
-            .max()
-            .unwrap_or_default()
+        let waiting = self.of_inbox(owner, None).into_iter();
+        waiting.map(|(_, value)| value.at).max().unwrap_or_default()
     }
 
-    /// Steps of a log that wait.
+    /// Steps of a log that wait. As [`Late::of_log`].
     pub(crate) fn steps(&self, log: LogId) -> Vec<Step> {
         let inner = self.lock();
         let from = (log, [0; 16], MarkKind::Delivered, 0);
@@ -230,8 +234,17 @@ impl Late {
     }
 }
 
-fn raise<K: Ord>(place: std::collections::btree_map::Entry<'_, K, MarkValue>, value: MarkValue) {
-    place
-        .and_modify(|before| *before = before.max(value))
-        .or_insert(value);
+/// Raises marks of a page to those that wait, of the places up to the page's end, and adds those that only wait.
+pub(crate) fn lay_over<K: Ord + Copy>(
+    waiting: Vec<(K, MarkValue)>,
+    is_within: impl Fn(K) -> bool,
+    page: &mut BTreeMap<K, MarkValue>,
+) {
+    for (place, value) in waiting {
+        if is_within(place) {
+            page.entry(place)
+                .and_modify(|before| *before = before.max(value))
+                .or_insert(value);
+        }
+    }
 }

@@ -13,9 +13,11 @@
 mod append;
 mod cql;
 mod documents;
+mod expiry;
 mod known;
 mod late;
 mod marks;
+mod order;
 mod read;
 mod rows;
 mod schema;

@@ -13,7 +13,7 @@ use tidings_core::{Time, UserId};
 use tidings_store::{Durability, Step, StoreError};
 
 use crate::cql::{big, blob, log_value, seq_number, tiny};
-use crate::late::{Batch, is_in_inbox};
+use crate::late::{self, Batch, is_in_inbox, lay_over};
 use crate::rows;
 use crate::schema::bucket_of;
 use crate::store::{Inner, LogMark};
@@ -30,14 +30,8 @@ const STEP_BUCKETS_MAX: i64 = 32;
 /// One row of `marks`: owner, kind, lane, value.
 type MarkColumns = (Vec<u8>, i8, i64, Vec<u8>);
 
-/// A mark of a log: owner, kind, lane.
-type OwnMark = (([u8; 16], MarkKind, u32), MarkValue);
-
-/// A mark of an inbox: log, kind, lane.
-type InboxMark = ((LogId, MarkKind, u32), MarkValue);
-
 /// Marks of one log, in the order of owner, kind and lane.
-type OfLog = BTreeMap<([u8; 16], MarkKind, u32), MarkValue>;
+type OfLog = BTreeMap<late::OfLog, MarkValue>;
 
 impl Inner {
     /// [`tidings_store::Store::raise_marks`].
@@ -108,6 +102,7 @@ impl Inner {
 
     /// [`tidings_store::Store::touched`].
     pub(crate) async fn touched(&self, user: UserId) -> Result<Time, StoreError> {
+        let waiting = self.late.touched(user.0);
         let row = self
             .cql
             .first::<(Option<i64>,)>(&self.cql.statements.touched, (user.0,))
@@ -115,15 +110,14 @@ impl Inner {
         let stored = row
             .and_then(|(touched,)| touched)
             .map_or(Time(0), |at| Time(rows::seq(at)));
-        Ok(stored.max(self.late.touched(user.0)))
+        Ok(stored.max(waiting))
     }
 
     /// [`tidings_store::Store::marks`].
     pub(crate) async fn marks(&self, log: LogId, owner: [u8; 16]) -> Result<Vec<Mark>, StoreError> {
+        let waiting = self.late.of_owner(log, owner);
         let mut found = self.stored_marks(log, owner).await?;
-        self.late
-            .over_log(log, before(owner), Some(owner), &mut found);
-        found.retain(|(of, ..), _| *of == owner);
+        lay_over(waiting, |_| true, &mut found);
         Ok(marks_of(log, found))
     }
 
@@ -143,6 +137,7 @@ impl Inner {
         after: Option<[u8; 16]>,
         limit: usize,
     ) -> Result<Vec<Mark>, StoreError> {
+        let waiting = self.late.of_log(log, after);
         let count = i32::try_from(limit.max(1)).unwrap_or(i32::MAX);
         let statements = &self.cql.statements;
         let rows = match after {
@@ -169,7 +164,8 @@ impl Inner {
         if let Some(last) = last {
             found.extend(self.stored_marks(log, last).await?);
         }
-        self.late.over_log(log, after, last, &mut found);
+        let is_within = |(owner, ..): (_, _, _)| last.is_none_or(|last| owner <= last);
+        lay_over(waiting, is_within, &mut found);
         let marks = marks_of(log, found);
         Ok(whole_groups(marks, limit, |mark| mark.owner))
     }
@@ -181,6 +177,7 @@ impl Inner {
         after: Option<LogId>,
         limit: usize,
     ) -> Result<Vec<Mark>, StoreError> {
+        let waiting = self.late.of_inbox(user.0, after);
         let count = i32::try_from(limit.max(1)).unwrap_or(i32::MAX);
         let from = after.map_or(Vec::new(), |after| after.to_bytes().to_vec());
         let statements = &self.cql.statements;
@@ -207,7 +204,8 @@ impl Inner {
                 found.insert(place, value);
             }
         }
-        self.late.over_inbox(user.0, after, last, &mut found);
+        let is_within = |(log, ..): (_, _, _)| last.is_none_or(|last| log <= last);
+        lay_over(waiting, is_within, &mut found);
         let marks = found
             .into_iter()
             .map(|((log, kind, lane), value)| Mark {
@@ -234,6 +232,7 @@ impl Inner {
 
     /// [`tidings_store::Store::steps_past`].
     pub(crate) async fn steps_past(&self, log: LogId, seq: Seq) -> Result<Vec<Step>, StoreError> {
+        let waiting = self.late.steps(log);
         let marks = self.log_marks(log).await?;
         let mut first: BTreeMap<([u8; 16], MarkKind), (Seq, Time)> = BTreeMap::new();
         let mut keep = |step: Step| {
@@ -264,7 +263,7 @@ impl Inner {
                 });
             }
         }
-        self.late.steps(log).into_iter().for_each(&mut keep);
+        waiting.into_iter().for_each(&mut keep);
         Ok(first
             .into_iter()
             .map(|((owner, kind), (seq, at))| Step {
@@ -371,14 +370,9 @@ impl Inner {
     }
 }
 
-/// The owner just below this one, so that a range that begins after it begins with this one.
-fn before(owner: [u8; 16]) -> Option<[u8; 16]> {
-    u128::from_be_bytes(owner)
-        .checked_sub(1)
-        .map(u128::to_be_bytes)
-}
-
-fn mark_row((owner, kind, lane, value): MarkColumns) -> Result<OwnMark, StoreError> {
+fn mark_row(
+    (owner, kind, lane, value): MarkColumns,
+) -> Result<(late::OfLog, MarkValue), StoreError> {
     let lane = u32::try_from(lane).unwrap_or(0);
     Ok((
         (rows::id(&owner)?, rows::mark_kind(kind)?, lane),
@@ -386,7 +380,9 @@ fn mark_row((owner, kind, lane, value): MarkColumns) -> Result<OwnMark, StoreErr
     ))
 }
 
-fn inbox_row((log, kind, lane, value): MarkColumns) -> Result<InboxMark, StoreError> {
+fn inbox_row(
+    (log, kind, lane, value): MarkColumns,
+) -> Result<(late::OfInbox, MarkValue), StoreError> {
     let lane = u32::try_from(lane).unwrap_or(0);
     Ok((
         (rows::log_id(&log)?, rows::mark_kind(kind)?, lane),

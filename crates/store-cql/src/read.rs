@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use tidings_core::codec::decode_body;
 use tidings_core::entry::{Body, Entry};
 use tidings_core::log::{Generation, LogId, SEQ_MAX, Seq};
@@ -33,10 +33,11 @@ impl Inner {
         self.tails.put(log, tail);
         // An append settles before the next is decided by the same node; another node comes through here.
         let bucket = bucket_of(tail.head);
-        self.settle_owed(log, bucket).await?;
-        if bucket > 0 {
-            self.settle_owed(log, bucket - 1).await?;
-        }
+        try_join(
+            self.settle_owed(log, (bucket - 1).max(0)..=bucket),
+            self.sweep(log, marks.swept, marks.trimmed),
+        )
+        .await?;
         Ok(Some(LogHead {
             generation: tail.generation,
             seq: tail.head,

@@ -19,13 +19,16 @@
 //! * `steps`: the timestamp is minus the time, so that the first step stays.
 //! * `logs`: marks of the log itself: where it is trimmed, which bucket is open. As `marks`.
 //! * `expiry`: entries that vanish, by the hour. Timestamps 1 and 2.
-//! * `documents` by conditional statements; `document_fronts` is an index for scans that may list too much.
+//! * `documents` by conditional statements alone, and none deletes a row: what is deleted leaves a grave.
+//!   `document_fronts` is an index for scans that may list too much.
 //! * `listed`: lists of partitions: shards of documents, hours of expiry, buckets whose envelopes go on a day.
+//!   Timestamps 1 and 2; of hours the clock's, and a day before.
 //! * `meta`: the version of all this.
 
 use std::time::Duration;
 
 use scylla::client::session::Session;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::statement::Statement;
 use tidings_core::log::Seq;
 use tidings_store::StoreError;
@@ -56,6 +59,10 @@ pub(crate) fn last_of(bucket: i64) -> Seq {
     first_of(bucket).saturating_add(BUCKET - 1)
 }
 
+/// When a replica has not answered a read in so long another is asked. By default that is when 99 of 100 reads
+/// would have been answered: with one node of three dead those are the slow ones, and "soon" becomes seconds.
+const ASK_ANOTHER: &str = "speculative_retry = '30ms'";
+
 const TABLES: [&str; 13] = [
     "CREATE TABLE IF NOT EXISTS log_rows (
         log blob, bucket bigint,
@@ -65,12 +72,13 @@ const TABLES: [&str; 13] = [
     "CREATE TABLE IF NOT EXISTS bodies_kept (
         log blob, bucket bigint, seq bigint, nonce bigint, body blob,
         PRIMARY KEY ((log, bucket), seq, nonce))",
-    // Rewritten often, so that what was deleted leaves the disk: see docs/operations/cluster.md.
+    // Rewritten often, so that what was deleted leaves the disk: see docs/operations/cluster.md. How long graves are kept
+    // (`gc_grace_seconds`) has no part in that, and is not shortened: a node that was away for longer brings back
+    // what was erased.
     "CREATE TABLE IF NOT EXISTS bodies_bounded (
         log blob, bucket bigint, seq bigint, nonce bigint, body blob,
         PRIMARY KEY ((log, bucket), seq, nonce))
-        WITH gc_grace_seconds = 600 AND compaction = {'class': 'LeveledCompactionStrategy',
-        'unchecked_tombstone_compaction': 'true', 'tombstone_threshold': '0.01', 'tombstone_compaction_interval': '600'}",
+        WITH compaction = {'class': 'LeveledCompactionStrategy'}",
     "CREATE TABLE IF NOT EXISTS marks (
         log blob, owner blob, kind tinyint, lane bigint, value blob,
         PRIMARY KEY ((log), owner, kind, lane))",
@@ -136,7 +144,12 @@ pub(crate) async fn make_tables(session: &Session) -> Result<(), StoreError> {
     )
     .await?;
     for table in TABLES {
-        change(session, table).await?;
+        let with = if table.contains(" WITH ") {
+            "AND"
+        } else {
+            "WITH"
+        };
+        change(session, &format!("{table} {with} {ASK_ANOTHER}")).await?;
     }
     change(
         session,
@@ -155,7 +168,10 @@ pub(crate) async fn format(session: &Session) -> Result<Option<i32>, StoreError>
             .into_rows_result()
             .map_err(|error| StoreError::Damaged(error.to_string()))?,
         // The table itself is not there.
-        Err(error) if error.to_string().contains("meta") => return Ok(None),
+        Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::Invalid,
+            message,
+        ))) if message.contains("meta") => return Ok(None),
         Err(error) => return Err(StoreError::Unavailable(error.to_string())),
     };
     let row = rows

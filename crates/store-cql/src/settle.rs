@@ -4,6 +4,8 @@
 //! repeated by anybody: an append that died in between left a row that says what it owes, and the next
 //! who asks for the log's head does it.
 
+use std::ops::RangeInclusive;
+
 use futures_util::future::try_join_all;
 use tidings_core::entry::{Body, Entry, Kind};
 use tidings_core::log::{LogId, Seq};
@@ -13,6 +15,10 @@ use crate::cql::{big, blob, log_value, seq_number};
 use crate::rows::{self, Altering, Nonce, OWED, Owed};
 use crate::schema::bucket_of;
 use crate::store::{Inner, LogMark};
+use crate::vanish::{DAY_MS, clock_stamp, now};
+
+/// A row that says what is owed: its key and data.
+type OwedRow = (Vec<u8>, Vec<u8>);
 
 impl Inner {
     /// Does what an append owes.
@@ -96,29 +102,37 @@ impl Inner {
             .await
     }
 
-    /// Does what earlier appends to this bucket still owe.
-    pub(crate) async fn settle_owed(&self, log: LogId, bucket: i64) -> Result<(), StoreError> {
-        let values = (
-            log.to_bytes(),
-            bucket,
-            OWED.cast_signed(),
-            Vec::<u8>::new(),
-            vec![0xff_u8; 16],
-            1_000_i32,
-        );
-        let found = self
-            .cql
-            .rows::<(Vec<u8>, Vec<u8>)>(&self.cql.statements.rows_up, values)
-            .await?;
-        for (key, data) in found {
-            let owed = rows::decode_owed(&data)?;
-            tracing::info!(
-                first = owed.first,
-                "finishing an append that somebody left half settled"
+    /// Does what earlier appends to these buckets still owe, the oldest first: what is erased by one may have been
+    /// indexed by another.
+    pub(crate) async fn settle_owed(
+        &self,
+        log: LogId,
+        buckets: RangeInclusive<i64>,
+    ) -> Result<(), StoreError> {
+        let reads = buckets.map(|bucket| async move {
+            let values = (
+                log.to_bytes(),
+                bucket,
+                OWED.cast_signed(),
+                Vec::<u8>::new(),
+                vec![0xff_u8; 16],
+                1_000_i32,
             );
-            self.pay(log, &owed).await?;
-            self.forget_rows(log, bucket, OWED, key.clone(), key)
-                .await?;
+            let rows = self.cql.rows(&self.cql.statements.rows_up, values).await?;
+            Ok((bucket, rows))
+        });
+        let found: Vec<(i64, Vec<OwedRow>)> = try_join_all(reads).await?;
+        for (bucket, rows) in found {
+            for (key, data) in rows {
+                let owed = rows::decode_owed(&data)?;
+                tracing::info!(
+                    first = owed.first,
+                    "finishing an append that somebody left half settled"
+                );
+                self.pay(log, &owed).await?;
+                self.forget_rows(log, bucket, OWED, key.clone(), key)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -139,11 +153,28 @@ impl Inner {
             .filter(|entry| entry.seq() <= owed.last)
             .collect();
         self.index_targets(log, &entries).await?;
-        self.erase(log, owed.erase.clone()).await?;
+        let erase = self.deleted_by(log, &entries).await?;
+        self.erase(log, [owed.erase.as_slice(), &erase].concat())
+            .await?;
         self.write_marks(owed.marks.clone()).await
     }
 
-    /// Deletes rows of a log that nobody will ever write again: the timestamp is above every other.
+    /// The bodies that go with the deletions among these entries: their targets', and those of their edits. The
+    /// append named them, but not by deletion, and not all of its deletions may have come to be.
+    async fn deleted_by(&self, log: LogId, entries: &[Entry]) -> Result<Vec<Seq>, StoreError> {
+        let deletions = entries
+            .iter()
+            .filter(|entry| entry.envelope.kind == Kind::Delete);
+        let targets: Vec<Seq> = deletions
+            .filter_map(|entry| entry.envelope.target)
+            .collect();
+        let altered = self.alterations(log, targets.clone()).await?;
+        let edits = altered.into_iter().flat_map(|altered| altered.edits);
+        Ok(targets.iter().copied().chain(edits).collect())
+    }
+
+    /// Deletes rows of a log that nobody will ever write again. They have the timestamps of the clocks of
+    /// coordinators, so that of the deletion is a day later; ScyllaDB refuses one of more than three days.
     pub(crate) async fn forget_rows(
         &self,
         log: LogId,
@@ -153,7 +184,7 @@ impl Inner {
         to: Vec<u8>,
     ) -> Result<(), StoreError> {
         let values = (
-            i64::MAX,
+            clock_stamp(now() + DAY_MS),
             log.to_bytes(),
             bucket,
             kind.cast_signed(),
