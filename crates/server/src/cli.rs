@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, Settings, Sources, load};
+use crate::config::{ConfigError, Settings, Sources, StoreKind, load};
 use crate::serve;
 
 /// Tidings: a messaging system that anyone can host.
@@ -123,16 +123,19 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
         }
         Command::Verify(common) => {
             let settings = common.settings(Vec::new()).map_err(text)?;
+            check_embedded(&settings)?;
             verify(Path::new(&settings.server.data))
         }
         Command::Backup(backup) => {
             let settings = backup.common.settings(Vec::new()).map_err(text)?;
+            check_embedded(&settings)?;
             let data = Path::new(&settings.server.data);
             println!("{}", serve::backup(data, &backup.destination, &settings)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore(common) => {
             let settings = common.settings(Vec::new()).map_err(text)?;
+            check_embedded(&settings)?;
             let data = Path::new(&settings.server.data);
             let generation = tidings_store_embedded::new_generation(data).map_err(text)?;
             println!(
@@ -175,6 +178,18 @@ fn client<E: std::fmt::Display>(
             eprintln!("tidings: {error}");
             Ok(ExitCode::from(exit_code(&error)))
         }
+    }
+}
+
+/// What looks into a data directory has nothing to look at where there is none.
+fn check_embedded(settings: &Settings) -> Result<(), String> {
+    match settings.store.kind {
+        StoreKind::Embedded => Ok(()),
+        StoreKind::Cassandra => Err(
+            "store.kind is cassandra: this command is for a data directory. \
+            docs/operations/cluster.md says how a cluster is backed up and checked"
+                .to_owned(),
+        ),
     }
 }
 

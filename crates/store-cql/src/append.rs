@@ -84,23 +84,17 @@ impl Inner {
         let Some(last) = entries.last() else {
             return Ok(());
         };
-        let class = class_of(append.retention);
-        let bodies: Vec<Vec<u8>> = entries
+        let bodies: Vec<(Class, Vec<u8>)> = entries
             .iter()
-            .map(|entry| encode_body(&entry.body))
+            .map(|entry| {
+                let class = class_of(append.retention, entry);
+                (class, encode_body(&entry.body))
+            })
             .collect();
-        self.write_bodies(append.log, entries, &bodies, class, nonce)
+        self.write_bodies(append.log, entries, &bodies, nonce)
             .await?;
         let owed = owed(append, entries);
-        let batch = self.batch(
-            append,
-            entries,
-            &bodies,
-            class,
-            before,
-            nonce,
-            owed.as_ref(),
-        );
+        let batch = self.batch(append, entries, &bodies, before, nonce, owed.as_ref());
         let outcome = self
             .settle_batch(append, entries, &batch, before, nonce)
             .await;
@@ -117,7 +111,7 @@ impl Inner {
             Err(AppendError::Conflict { .. } | AppendError::Repeated { .. }) => {
                 self.tails.remove(&append.log);
                 // They are nobody's: no entry names this nonce, and none ever will.
-                self.drop_bodies(append.log, entries, class, nonce).await;
+                self.drop_bodies(append.log, entries, &bodies, nonce).await;
             }
             // It may be in, and then they are its bodies.
             Err(_) => self.tails.remove(&append.log),
@@ -129,47 +123,54 @@ impl Inner {
         &self,
         log: LogId,
         entries: &[Entry],
-        bodies: &[Vec<u8>],
-        class: Class,
+        bodies: &[(Class, Vec<u8>)],
         nonce: Nonce,
     ) -> Result<(), StoreError> {
         let statements = &self.cql.statements;
-        let statement = match class {
-            Class::Kept => &statements.put_kept,
-            Class::Bounded => &statements.put_bounded,
+        let of_class = |wanted: Class| -> Vec<Values> {
+            let bodies = entries.iter().zip(bodies);
+            let bodies = bodies.filter(|(_, (class, _))| *class == wanted);
+            bodies
+                .map(|(entry, (_, body))| {
+                    let mut values = place(log, entry.seq(), nonce);
+                    values.push(blob(body.clone()));
+                    values
+                })
+                .collect()
         };
-        let writes = entries.iter().zip(bodies).map(|(entry, body)| {
-            vec![
-                log_value(log),
-                big(bucket_of(entry.seq())),
-                big(seq_number(entry.seq())),
-                big(nonce),
-                blob(body.clone()),
-            ]
-        });
-        let bodies = self.cql.write_all(statement, writes.collect());
-        let (bodies, expiries) = tokio::join!(bodies, self.write_expiries(log, entries, nonce));
-        bodies.and(expiries)
+        let kept = of_class(Class::Kept);
+        let bounded = of_class(Class::Bounded);
+        let (kept, bounded, expiries) = tokio::join!(
+            self.cql.write_all(&statements.put_kept, kept),
+            self.cql.write_all(&statements.put_bounded, bounded),
+            self.write_expiries(log, entries, nonce)
+        );
+        kept.and(bounded).and(expiries)
     }
 
-    async fn drop_bodies(&self, log: LogId, entries: &[Entry], class: Class, nonce: Nonce) {
+    async fn drop_bodies(
+        &self,
+        log: LogId,
+        entries: &[Entry],
+        bodies: &[(Class, Vec<u8>)],
+        nonce: Nonce,
+    ) {
         let statements = &self.cql.statements;
-        let statement = match class {
-            Class::Kept => &statements.drop_kept,
-            Class::Bounded => &statements.drop_bounded,
+        let of_class = |wanted: Class| -> Vec<Values> {
+            let bodies = entries.iter().zip(bodies);
+            let bodies = bodies.filter(|(_, (class, _))| *class == wanted);
+            bodies
+                .map(|(entry, _)| place(log, entry.seq(), nonce))
+                .collect()
         };
-        let drops = entries.iter().map(|entry| {
-            let seq = entry.seq();
-            vec![
-                log_value(log),
-                big(bucket_of(seq)),
-                big(seq_number(seq)),
-                big(nonce),
-            ]
-        });
-        let bodies = self.cql.write_all(statement, drops.collect());
-        let (bodies, expiries) = tokio::join!(bodies, self.drop_expiries(log, entries, nonce));
-        if let Err(error) = bodies.and(expiries) {
+        let kept = of_class(Class::Kept);
+        let bounded = of_class(Class::Bounded);
+        let (kept, bounded, expiries) = tokio::join!(
+            self.cql.write_all(&statements.drop_kept, kept),
+            self.cql.write_all(&statements.drop_bounded, bounded),
+            self.drop_expiries(log, entries, nonce)
+        );
+        if let Err(error) = kept.and(bounded).and(expiries) {
             tracing::warn!(%error, "bodies of an append that did not happen stay until the log is trimmed");
         }
     }
@@ -180,8 +181,7 @@ impl Inner {
         &'a self,
         append: &Append,
         entries: &[Entry],
-        bodies: &[Vec<u8>],
-        class: Class,
+        bodies: &[(Class, Vec<u8>)],
         before: Seq,
         nonce: Nonce,
         owed: Option<&Owed>,
@@ -230,9 +230,9 @@ impl Inner {
                 blob(data),
             ]
         };
-        for (entry, body) in entries.iter().zip(bodies) {
+        for (entry, (class, body)) in entries.iter().zip(bodies) {
             let envelope = &entry.envelope;
-            let data = rows::encode_entry(nonce, class, body.len() as u64, envelope);
+            let data = rows::encode_entry(nonce, *class, body.len() as u64, envelope);
             batch.push((
                 &statements.put_row,
                 row(ENTRY, rows::entry_key(envelope.seq).to_vec(), data),
@@ -362,12 +362,22 @@ enum Refusal {
     NotNow,
 }
 
-/// The class of the bodies of a log with this retention.
-fn class_of(retention: Retention) -> Class {
-    match retention {
-        Retention::Forever => Class::Kept,
+/// The class of an entry's body, by what its log keeps and whether it vanishes by itself.
+fn class_of(retention: Retention, entry: &Entry) -> Class {
+    match (retention, entry.envelope.expires) {
+        (Retention::Forever, None) => Class::Kept,
         _ => Class::Bounded,
     }
+}
+
+/// Where a body lies within its class.
+fn place(log: LogId, seq: Seq, nonce: Nonce) -> Values {
+    vec![
+        log_value(log),
+        big(bucket_of(seq)),
+        big(seq_number(seq)),
+        big(nonce),
+    ]
 }
 
 /// What must happen after these entries are in, whoever does it; heads are raised by whoever loads the log.

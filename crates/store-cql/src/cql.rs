@@ -134,6 +134,7 @@ statements! {
     drop_expiry = "DELETE FROM expiry USING TIMESTAMP 2 WHERE hour = ? AND shard = ? AND at = ? AND log = ? AND seq = ? AND nonce = ?";
 
     document = "SELECT version, nonce, value FROM documents WHERE kind = ? AND front = ? AND key = ?";
+put_notice = "INSERT INTO documents (kind, front, key, version, nonce, value) VALUES (?, ?, ?, ?, ?, ?) USING TTL 86400";
     make_document = "UPDATE documents SET version = ?, nonce = ?, value = ? WHERE kind = ? AND front = ? AND key = ? IF version = null";
     change_document = "UPDATE documents SET version = ?, nonce = ?, value = ? WHERE kind = ? AND front = ? AND key = ? IF version = ? AND nonce = ?";
     // Ten days: longer than a request can sleep in a frozen node.
@@ -333,6 +334,9 @@ impl Cql {
         if let Some((statement, values)) = last {
             statements.push(statement);
             writes.push(values);
+        }
+        if writes.is_empty() {
+            return Ok(());
         }
         if let ([statement], [values]) = (statements.as_slice(), writes.as_slice()) {
             return self.write(statement, values).await;

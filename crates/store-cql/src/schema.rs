@@ -19,7 +19,8 @@
 //! * `steps`: the timestamp is minus the time, so that the first step stays.
 //! * `logs`: marks of the log itself: where it is trimmed, which bucket is open. As `marks`.
 //! * `expiry`: entries that vanish, by the hour. Timestamps 1 and 2.
-//! * `documents` by conditional statements alone, and none deletes a row: what is deleted leaves a grave.
+//! * `documents` by conditional statements alone, and none deletes a row: what is deleted leaves a grave. Notices
+//!   are the exception: a plain write each, with a time to live, in partitions of their own.
 //!   `document_fronts` is an index for scans that may list too much.
 //! * `listed`: lists of partitions: shards of documents, hours of expiry, buckets whose envelopes go on a day.
 //!   Timestamps 1 and 2; of hours the clock's, and a day before.

@@ -229,7 +229,7 @@ pub enum DocumentKind {
     InviteLink = 8,
     /// A conversation whose retention is bounded, by its id.
     Retention = 9,
-    /// What every server must hear of soon, by day and time.
+    /// What every server must hear of soon, by minute and time. Written once, and may be gone after a day.
     Notice = 10,
 }
 

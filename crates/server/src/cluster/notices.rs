@@ -1,5 +1,5 @@
 //! Notices: what every server must hear of within a second, whatever becomes of NATS: a device was logged out,
-//! an account changed. They are documents under the day and time at which they were written, and every server
+//! an account changed. They are documents under the minute and time at which they were written, and every server
 //! reads the newest again and again; a message says only "look now".
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const WINDOW_MS: u64 = 15_000;
 /// Without an answer of the store for so long the server is not fit to serve.
 const UNANSWERED: Duration = Duration::from_secs(10);
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+const MINUTE_MS: u64 = 60 * 1_000;
 const PAGE: usize = 1_000;
 
 /// What was read already.
@@ -98,12 +98,12 @@ impl Notice {
     }
 }
 
-/// Under what a notice of this time is written: the day (16 bytes, one partition of the store), the time and
+/// Under what a notice of this time is written: the minute (16 bytes, one partition of the store), the time and
 /// something random.
 fn key(at: Time, random: [u8; 8]) -> Vec<u8> {
     [
         &[0; 8][..],
-        &(at.0 / DAY_MS).to_be_bytes(),
+        &(at.0 / MINUTE_MS).to_be_bytes(),
         &at.0.to_be_bytes(),
         &random,
     ]
@@ -155,10 +155,13 @@ impl Cluster {
         let now = self.clock.now();
         let oldest = Time(now.0.saturating_sub(WINDOW_MS));
         let from = key(oldest, [0; 8]);
-        // Also of the day that a clock ahead of ours has begun.
-        let days = [oldest.0 / DAY_MS, now.0.saturating_add(WINDOW_MS) / DAY_MS];
-        for day in (days[0]..=days[1]).map(|day| key(Time(day * DAY_MS), [0; 8])) {
-            let prefix = day.get(..16).unwrap_or_default().to_vec();
+        // Also of the minute that a clock ahead of ours has begun.
+        let (first, last) = (
+            oldest.0 / MINUTE_MS,
+            now.0.saturating_add(WINDOW_MS) / MINUTE_MS,
+        );
+        for minute in (first..=last).map(|minute| key(Time(minute * MINUTE_MS), [0; 8])) {
+            let prefix = minute.get(..16).unwrap_or_default().to_vec();
             let mut after = from.starts_with(&prefix).then(|| from.clone());
             loop {
                 let page = self
@@ -217,11 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn keys_sort_by_time_within_their_day() {
-        let (one, later, next_day) = (Time(DAY_MS * 7), Time(DAY_MS * 7 + 5), Time(DAY_MS * 8));
+    fn keys_sort_by_time_within_their_minute() {
+        let (one, later, next) = (
+            Time(MINUTE_MS * 7),
+            Time(MINUTE_MS * 7 + 5),
+            Time(MINUTE_MS * 8),
+        );
         assert!(key(one, [0xff; 8]) < key(later, [0; 8]));
         assert_eq!(key(one, [0; 8])[..16], key(later, [9; 8])[..16]);
-        assert_ne!(key(one, [0; 8])[..16], key(next_day, [0; 8])[..16]);
+        assert_ne!(key(one, [0; 8])[..16], key(next, [0; 8])[..16]);
     }
 
     #[test]

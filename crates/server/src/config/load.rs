@@ -264,6 +264,11 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
             "it must not be above users.username_chars_max",
         );
     }
+    let name = &settings.cluster.name;
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    if name.is_empty() || !name.chars().all(plain) {
+        return refuse("cluster.name", "letters, digits, - and _");
+    }
     let roles: Vec<&str> = settings.cluster.roles.split(',').map(str::trim).collect();
     if roles
         .iter()
