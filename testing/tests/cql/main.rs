@@ -7,5 +7,12 @@
     reason = "a failed expectation is how a test speaks"
 )]
 
+mod appending;
+mod bodies;
 mod conformance;
+mod documents;
+mod entries;
+mod keyspaces;
+mod marks;
+mod owing;
 mod support;
