@@ -171,6 +171,22 @@ impl Cassandra {
         self.await_ready(node);
     }
 
+    /// Lets frozen nodes go on and starts those again that have ended: whatever a test did, all are at work.
+    pub fn heal(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.thaw(node);
+            if self.nodes[node].process().ended().is_some() {
+                self.restart(node);
+            }
+        }
+    }
+
+    /// Where a node keeps its data, its commit log and its hints; `None` if the nodes are out of reach.
+    #[must_use]
+    pub fn data_folder(&self, node: usize) -> Option<PathBuf> {
+        self.nodes.get(node).map(|node| node.folder.join("data"))
+    }
+
     /// What `nodetool` says to this node. About a second.
     #[must_use]
     pub fn nodetool(&self, node: usize, arguments: &[&str]) -> String {

@@ -35,8 +35,8 @@ struct Stored {
     value: Option<Vec<u8>>,
 }
 
-/// Version, nonce, value.
-type DocumentColumns = (Option<i64>, Option<i64>, Option<Vec<u8>>);
+/// Version, nonce and value; all null where a grave has gone.
+type Columns = (Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 impl Stored {
     /// The document's version, 0 if it is not there.
@@ -70,7 +70,7 @@ impl Inner {
     ) -> Result<Option<Stored>, StoreError> {
         let values = ((kind as u8).cast_signed(), front(key), key);
         let statement = &self.cql.statements.document;
-        let row: Option<DocumentColumns> = if serial {
+        let row: Option<Columns> = if serial {
             self.cql.first_serial(statement, values).await?
         } else {
             self.cql.first(statement, values).await?

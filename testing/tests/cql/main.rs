@@ -7,5 +7,15 @@
     reason = "a failed expectation is how a test speaks"
 )]
 
+mod appending;
+mod bodies;
 mod conformance;
+mod documents;
+mod entries;
+mod frozen;
+mod keyspaces;
+mod killed;
+mod marks;
+mod owing;
+mod ring;
 mod support;
