@@ -218,3 +218,40 @@ async fn a_deployment_moves_into_a_cluster_and_back_while_people_talk() {
     new.server.stop().await;
     new.server.verify().await;
 }
+
+/// How many messages are copied a second: prints it. `tidings-load` (beside the program) says the messages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn how_fast_a_move_is() {
+    let test = "how_fast_a_move_is";
+    let mut old = World::start(test).await;
+    let cluster = Cluster::prepare(test, 1, &Ground::shared(), &[]).await;
+    let server = format!("http://127.0.0.1:{}", old.port());
+    let load = tidings_testing::server::program().with_file_name("tidings-load");
+    let load = std::process::Command::new(load)
+        .args([
+            "--server",
+            &server,
+            "chat",
+            "--pairs",
+            "50",
+            "--seconds",
+            "30",
+        ])
+        .output();
+    println!("{}", String::from_utf8_lossy(&load.unwrap().stdout));
+    let timed = async |from: &Server, to: &Server, what: &str, flags: &[&str]| {
+        let began = Instant::now();
+        let said = moved(from, to, flags).await;
+        println!("{what}: {:.1} s", began.elapsed().as_secs_f64());
+        said
+    };
+    let to = &cluster.at(0).server;
+    timed(&old.server, to, "while the server runs", &[]).await;
+    old.server.stop().await;
+    timed(&old.server, to, "the last round", &[]).await;
+    let back = Server::prepare(&[]);
+    timed(to, &back, "back", &["--stopped"]).await;
+    timed(to, &back, "back, once more", &["--stopped"]).await;
+    back.verify().await;
+}
