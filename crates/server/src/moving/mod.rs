@@ -127,7 +127,7 @@ impl Round {
     /// What was done and compared, for people.
     #[must_use]
     pub fn told(&self) -> String {
-        let [source, target] = self.hashes.map(|hash| blake3::Hash::from_bytes(hash));
+        let [source, target] = self.hashes.map(blake3::Hash::from_bytes);
         let (source, target) = (source.to_hex(), target.to_hex());
         let mut text = format!(
             "copied {} entries, erased {} bodies, changed {} documents\n\

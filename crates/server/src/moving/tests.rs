@@ -13,7 +13,6 @@ use tidings_store::conformance::wait;
 use tidings_store::memory::MemoryStore;
 use tidings_store::{
     Append, ClientIdSearch, Document, DocumentKind, Durability, PutDocument, StateSnapshot, Step,
-    Store,
 };
 use tidings_store_embedded::EmbeddedStore;
 
@@ -154,7 +153,7 @@ fn entry(seq: Seq, kind: u8, back: u8) -> Entry {
         client_id: ClientId(u128::from(seq).to_be_bytes()),
         target: None,
         lane: 0,
-        expires: (back == 3).then(|| Time(1_800_000_000_000)),
+        expires: (back == 3).then_some(Time(1_800_000_000_000)),
         epoch: 0,
         counts: kind == Kind::Message,
         ordinal: seq,

@@ -151,13 +151,9 @@ fn told(round: &Round, is_last: bool, to: &Path) -> String {
         ),
         (false, _) => format!(
             "The source's servers run, so this was not the last round ({} conversations that keep messages only until \
-             they are delivered go with the last). Stop them, and run the same command again{}.",
-            round.logs_for_the_last,
-            if is_last {
-                ""
-            } else {
-                " (from a cluster with --stopped)"
-            }
+             they are delivered go with the last). Stop them, and run the same command again (where they are a \
+             cluster's: with --stopped).",
+            round.logs_for_the_last
         ),
     };
     text.push_str(&format!("{left} left\n{next}"));
