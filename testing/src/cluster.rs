@@ -120,13 +120,25 @@ impl Cluster {
         ground: &Ground,
         settings: &[(&str, &str)],
     ) -> Cluster {
+        let mut cluster = Cluster::prepare(test, servers, ground, settings).await;
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// So many servers that are not started yet, on a keyspace with empty tables.
+    pub async fn prepare(
+        test: &str,
+        servers: usize,
+        ground: &Ground,
+        settings: &[(&str, &str)],
+    ) -> Cluster {
         let nats = (ground.nats > 0).then(|| Nats::start(ground.nats));
         let urls = nats
             .as_ref()
             .map_or(String::new(), |nats| nats.urls().join(","));
         let keyspace = Keyspace::new(ground.contact_points.clone());
         let seed = chance::seed(test);
-        let mut worlds: Vec<World> = (0..servers)
+        let worlds: Vec<World> = (0..servers)
             .map(|number| {
                 let mut own = keyspace.settings(ground.replication);
                 own.push(("nats.urls", format!("{urls:?}")));
@@ -144,14 +156,20 @@ impl Cluster {
             })
             .collect();
         worlds[0].server.migrate().await;
-        // Side by side, as a supervisor would.
-        let starts = worlds.iter_mut().map(|world| world.server.start_again());
-        futures_util::future::join_all(starts).await;
         Cluster {
             worlds,
             nats,
             keyspace,
         }
+    }
+
+    /// Starts the servers that were prepared, side by side, as a supervisor would.
+    pub async fn start_all(&mut self) {
+        let starts = self
+            .worlds
+            .iter_mut()
+            .map(|world| world.server.start_again());
+        futures_util::future::join_all(starts).await;
     }
 
     /// A server.

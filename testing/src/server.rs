@@ -7,9 +7,10 @@
     reason = "a failed expectation is how a test speaks"
 )]
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -292,17 +293,40 @@ impl Server {
         self.run("migrate").await;
     }
 
-    async fn run(&self, subcommand: &str) {
-        assert!(self.child.is_none(), "on data that nobody writes");
+    /// `tidings move` from this server's store into another's: whether all was well, and what was said. The server may
+    /// run, the other must not.
+    pub async fn move_to(&self, other: &Server, flags: &[&str]) -> (bool, String) {
+        let mut arguments = vec!["--to".into(), other.config_path().into_os_string()];
+        arguments.extend(flags.iter().map(Into::into));
+        let output = self.output("move", arguments).await;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.success(), said)
+    }
+
+    /// `tidings serve` where that must be refused: what it says.
+    pub async fn serve_refused(&self) -> String {
+        let output = self.output("serve", Vec::new()).await;
+        assert!(!output.status.success(), "it serves");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    async fn output(&self, subcommand: &str, arguments: Vec<OsString>) -> Output {
         let mut command = Command::new(program());
         command
             .arg(subcommand)
             .arg("--config")
             .arg(self.config_path())
+            .args(arguments)
             .stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        tokio::task::spawn_blocking(move || command.output().unwrap())
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    async fn run(&self, subcommand: &str) {
+        assert!(self.child.is_none(), "on data that nobody writes");
+        let output = self.output(subcommand, Vec::new()).await;
         assert!(
             output.status.success(),
             "tidings {subcommand}: {}\n{}{}",

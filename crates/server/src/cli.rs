@@ -26,6 +26,9 @@ enum Command {
     Backup(Backup),
     /// Makes a backup ready to be served: clients that saw more than it holds start from a snapshot.
     Restore(Common),
+    /// Copies everything into another store, an embedded one or a cluster's, and compares. May be repeated: what came
+    /// since is added. First while the servers run; then once more when they are stopped, and all is moved.
+    Move(Move),
     /// Talks with people, in the terminal.
     Chat(tidings_terminal::ChatArgs),
     /// Sends one message, and waits until the server has it.
@@ -82,6 +85,19 @@ struct Backup {
     destination: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Move {
+    #[command(flatten)]
+    common: Common,
+    /// The file with the settings of where to (TOML). The tables of a cluster must be there (`tidings migrate`); a data
+    /// directory must not, or be empty.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// Every server of the cluster that is moved is stopped: this round is the last. (Of a data directory it is known.)
+    #[arg(long)]
+    stopped: bool,
+}
+
 impl Common {
     fn settings(&self, mut flags: Vec<(&'static str, String)>) -> Result<Settings, ConfigError> {
         flags.extend(self.data.clone().map(|data| ("server.data", data)));
@@ -132,6 +148,15 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
             let data = Path::new(&settings.server.data);
             println!("{}", serve::backup(data, &backup.destination, &settings)?);
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Move(moving) => {
+            let settings = moving.common.settings(Vec::new()).map_err(text)?;
+            let is_well = serve::move_to(&settings, &moving.to, moving.stopped)?;
+            Ok(if is_well {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Restore(common) => {
             let settings = common.settings(Vec::new()).map_err(text)?;

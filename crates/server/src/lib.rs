@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod health;
 pub mod hub;
 pub mod metrics;
+pub mod moving;
 pub mod presence;
 pub mod serve;
 pub mod session;

@@ -12,7 +12,7 @@ use scylla::statement::prepared::PreparedStatement;
 use tidings_core::Time;
 use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
-use tidings_core::entry::Entry;
+use tidings_core::entry::{Body, Entry};
 use tidings_core::log::{Generation, LogId, SEQ_MAX, Seq};
 use tidings_core::mark::MarkKind;
 use tidings_store::{Append, AppendError, StoreError};
@@ -129,7 +129,9 @@ impl Inner {
         let statements = &self.cql.statements;
         let of_class = |wanted: Class| -> Vec<Values> {
             let bodies = entries.iter().zip(bodies);
-            let bodies = bodies.filter(|(_, (class, _))| *class == wanted);
+            // What is erased from the start has no body.
+            let bodies =
+                bodies.filter(|(entry, (class, _))| *class == wanted && entry.body != Body::Erased);
             bodies
                 .map(|(entry, (_, body))| {
                     let mut values = place(log, entry.seq(), nonce);

@@ -18,6 +18,7 @@ use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::QueryResult;
+use scylla::response::{PagingState, PagingStateResponse};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
@@ -34,6 +35,9 @@ pub(crate) const ROWS_AT_ONCE: usize = 1_000;
 
 /// How many replicas of a partition coordinate conditional batches, one after the other.
 const COORDINATORS: usize = 3;
+
+/// How long a page of a scan over a whole table may take.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many statements one plain batch may have.
 const BATCH_MAX: usize = 100;
@@ -143,6 +147,9 @@ put_notice = "INSERT INTO documents (kind, front, key, version, nonce, value) VA
     documents_after = "SELECT key, version, value FROM documents WHERE kind = ? AND front = ? AND key > ? LIMIT ?";
     put_front = "INSERT INTO document_fronts (kind, shard, front) VALUES (?, ?, ?) USING TIMESTAMP 1";
     fronts = "SELECT front FROM document_fronts WHERE kind = ? AND shard = ? AND front >= ? LIMIT ?";
+
+    // For moving a deployment: all there is, in the order of the partitions.
+    all_buckets = "SELECT DISTINCT log, bucket FROM log_rows";
 
     time = "SELECT toTimestamp(now()) FROM system.local";
 
@@ -376,10 +383,41 @@ impl Cql {
         judge(self.session.batch(&batch, &all).await)
     }
 
-    /// Repeats a request until it is answered or the patience ends.
-    async fn patiently<F>(&self, request: impl Fn() -> F) -> Result<QueryResult, StoreError>
+    /// The rows of a query over a whole table, page by page.
+    pub(crate) async fn all_rows<R>(
+        &self,
+        statement: &PreparedStatement,
+    ) -> Result<Vec<R>, StoreError>
     where
-        F: Future<Output = Result<QueryResult, ExecutionError>>,
+        R: for<'frame> DeserializeRow<'frame, 'frame>,
+    {
+        let mut statement = statement.clone();
+        statement.set_page_size(ROWS_AT_ONCE as i32);
+        // Each page may come from many places.
+        statement.set_request_timeout(Some(SCAN_TIMEOUT));
+        let (mut found, mut from) = (Vec::new(), PagingState::start());
+        loop {
+            let (answer, next) = self
+                .patiently(|| {
+                    self.session
+                        .execute_single_page(&statement, (), from.clone())
+                })
+                .await?;
+            let rows = answer.into_rows_result().map_err(damaged)?;
+            for row in rows.rows::<R>().map_err(damaged)? {
+                found.push(row.map_err(damaged)?);
+            }
+            match next {
+                PagingStateResponse::HasMorePages { state } => from = state,
+                PagingStateResponse::NoMorePages => return Ok(found),
+            }
+        }
+    }
+
+    /// Repeats a request until it is answered or the patience ends.
+    async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, ExecutionError>>,
     {
         let end = Instant::now() + self.settings.patience;
         let mut pause = Duration::from_millis(20);

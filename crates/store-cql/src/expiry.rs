@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
 use tidings_core::Time;
-use tidings_core::entry::Entry;
+use tidings_core::entry::{Body, Entry};
 use tidings_core::log::{LogId, Seq};
 use tidings_store::StoreError;
 
@@ -40,8 +40,10 @@ impl Inner {
         entries: &[Entry],
         nonce: Nonce,
     ) -> Result<(), StoreError> {
+        // What is erased from the start has nothing that could vanish.
         let expiring = entries
             .iter()
+            .filter(|entry| entry.body != Body::Erased)
             .filter_map(|entry| Some((entry, entry.envelope.expires?)));
         let writes = expiring.map(|(entry, expires)| async move {
             let (hour, shard) = place_of(expires, log);

@@ -17,6 +17,7 @@ mod expiry;
 mod known;
 mod late;
 mod marks;
+mod moving;
 mod order;
 mod read;
 mod rows;

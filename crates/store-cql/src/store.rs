@@ -166,7 +166,10 @@ impl CqlStore {
     }
 
     /// Does the work in a task of the runtime, whoever polls what comes back.
-    fn run<T, E, F>(&self, work: impl FnOnce(Arc<Inner>) -> F) -> StoreFuture<'_, Result<T, E>>
+    pub(crate) fn run<T, E, F>(
+        &self,
+        work: impl FnOnce(Arc<Inner>) -> F,
+    ) -> StoreFuture<'_, Result<T, E>>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,

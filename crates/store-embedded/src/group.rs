@@ -3,6 +3,7 @@
 //! Requests take effect in their order. What one of them changes the next one must see although
 //! nothing is in the tables yet, hence the overlays.
 
+mod begin;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
@@ -134,6 +135,10 @@ impl<'a> Group<'a> {
             }
             Request::PutDocument(put, answer) => {
                 let result = self.put_document(put)?;
+                self.answer(move || answer.send(result).is_ok());
+            }
+            Request::Begin(log, beginning, answer) => {
+                let result = self.begin_at(log, &beginning)?;
                 self.answer(move || answer.send(result).is_ok());
             }
             Request::Upkeep(done, answer) => {

@@ -22,6 +22,7 @@ mod journal;
 mod keys;
 mod late;
 mod layers;
+mod moving;
 mod priority;
 mod queue;
 mod read;

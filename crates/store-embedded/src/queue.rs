@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
-use tidings_store::{Append, AppendError, PutDocument, PutError, StateSnapshot, StoreError};
+use tidings_store::{
+    Append, AppendError, Beginning, PutDocument, PutError, StateSnapshot, StoreError,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::upkeep::Done;
@@ -24,6 +26,8 @@ pub(crate) enum Request {
     RaiseMarks(Vec<Mark>, Answer<(), StoreError>),
     WriteState(LogId, StateSnapshot, Answer<(), StoreError>),
     PutDocument(PutDocument, Answer<u64, PutError>),
+    /// A log goes on behind entries that are not kept.
+    Begin(LogId, Beginning, Answer<(), StoreError>),
     Flush(Answer<(), StoreError>),
     /// To be told when everything before it is in the tables and body files, and the journal empty of it.
     Apply(Answer<(), StoreError>),

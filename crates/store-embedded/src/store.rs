@@ -37,10 +37,10 @@ use crate::{damaged_row, misuse};
 /// Its futures need no particular runtime. Dropping it commits what waits, joins its threads and
 /// unlocks the directory.
 pub struct EmbeddedStore {
-    reader: Reader,
+    pub(crate) reader: Reader,
     readers: Option<Readers>,
     queue: Queue,
-    upkeep: Arc<Upkeep>,
+    pub(crate) upkeep: Arc<Upkeep>,
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
     /// Last, so that the directory is unlocked when everything else is closed.
@@ -204,7 +204,7 @@ impl EmbeddedStore {
         backup::copy(&self.reader, destination)
     }
 
-    async fn ask<T, E: From<StoreError>>(
+    pub(crate) async fn ask<T, E: From<StoreError>>(
         &self,
         request: impl FnOnce(Answer<T, E>) -> Request,
     ) -> Result<T, E> {
@@ -216,7 +216,7 @@ impl EmbeddedStore {
     }
 
     /// Reads on a thread that may wait for the disk.
-    fn far<T: Send + 'static>(
+    pub(crate) fn far<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'_, Result<T, StoreError>> {

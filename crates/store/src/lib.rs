@@ -6,6 +6,7 @@
 
 pub mod conformance;
 pub mod memory;
+mod moving;
 mod types;
 
 use std::future::Future;
@@ -15,6 +16,7 @@ use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
 use tidings_core::{ClientId, Time, UserId};
 
+pub use moving::{Beginning, Movable};
 pub use types::{
     Alterations, Append, AppendError, ClientIdSearch, Direction, Document, DocumentKind,
     Durability, LogHead, MemberQuery, Page, PutDocument, PutError, ReadLog, StateSnapshot, Step,

@@ -4,6 +4,7 @@
 //! [`Durability::Late`] is thrown away by it unless a flush, an append or a durable raise came after.
 
 mod log;
+mod moving;
 #[cfg(test)]
 mod tests;
 

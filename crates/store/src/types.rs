@@ -233,6 +233,22 @@ pub enum DocumentKind {
     Notice = 10,
 }
 
+impl DocumentKind {
+    /// Every kind.
+    pub const ALL: [DocumentKind; 10] = [
+        DocumentKind::User,
+        DocumentKind::Username,
+        DocumentKind::Device,
+        DocumentKind::Token,
+        DocumentKind::Block,
+        DocumentKind::Private,
+        DocumentKind::Server,
+        DocumentKind::InviteLink,
+        DocumentKind::Retention,
+        DocumentKind::Notice,
+    ];
+}
+
 /// A small value under a key, with a version that grows with each write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {

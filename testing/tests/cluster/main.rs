@@ -12,6 +12,7 @@ mod chaos;
 mod cut;
 mod faults;
 mod flows;
+mod moving;
 
 /// The tests themselves, for every way.
 mod way {

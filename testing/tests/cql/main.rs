@@ -16,6 +16,7 @@ mod frozen;
 mod keyspaces;
 mod killed;
 mod marks;
+mod moving;
 mod owing;
 mod ring;
 mod support;

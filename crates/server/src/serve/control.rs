@@ -1,5 +1,6 @@
 //! Commands to a running server on the same machine, through a socket in its data directory that only its
-//! own user can open. One line is asked and one answered: `backup` and the destination.
+//! own user can open. One command is asked and one answered: `backup` and the destination, or `move` and the file
+//! with the settings of where to. What is said on the way comes in lines before the answer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const COMMAND_BYTES_MAX: u64 = 16_384;
 pub fn backup(data: &Path, destination: &Path, settings: &Settings) -> Result<String, String> {
     let destination = std::path::absolute(destination).map_err(|error| error.to_string())?;
     #[cfg(unix)]
-    if let Some(answer) = unix::ask(data, &destination)? {
+    if let Some(answer) = unix::ask(data, "backup", &destination, |_| ())? {
         return Ok(answer);
     }
     if !data.exists() {
@@ -32,6 +33,24 @@ pub fn backup(data: &Path, destination: &Path, settings: &Settings) -> Result<St
     let store = EmbeddedStore::open(data, store_settings(&settings.store))
         .map_err(|error| error.to_string())?;
     copy(&store, &destination)
+}
+
+/// Has the running server copy what is in `data` into the store that the file `to` names; `None` if none runs.
+///
+/// # Errors
+/// Says what went wrong.
+pub(super) fn ask_to_move(
+    data: &Path,
+    to: &Path,
+    say: impl FnMut(&str),
+) -> Result<Option<String>, String> {
+    #[cfg(unix)]
+    return unix::ask(data, "move", to, say);
+    #[cfg(not(unix))]
+    {
+        let _ = (data, to, say);
+        Ok(None)
+    }
 }
 
 fn copy(store: &EmbeddedStore, destination: &Path) -> Result<String, String> {
@@ -101,7 +120,7 @@ mod unix {
                 let stream = stream.into_std()?;
                 stream.set_nonblocking(false)?;
                 stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
-                answer(&store, stream)
+                answer(store, stream)
             })
             .await;
             if let Ok(Err(error)) = answered {
@@ -110,18 +129,28 @@ mod unix {
         }
     }
 
-    fn answer(store: &EmbeddedStore, stream: UnixStream) -> std::io::Result<()> {
+    fn answer(store: Arc<EmbeddedStore>, stream: UnixStream) -> std::io::Result<()> {
         let mut command = Vec::new();
         BufReader::new(stream.try_clone()?.take(COMMAND_BYTES_MAX))
             .read_until(b'\0', &mut command)?;
-        let done = match command.strip_prefix(b"backup ") {
-            Some(rest) => {
-                let path = rest.strip_suffix(b"\0").unwrap_or(rest).to_vec();
-                let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-                tracing::info!(destination = %path.display(), "making a backup");
-                copy(store, &path)
-            }
-            None => Err("the server does not know this command".to_owned()),
+        let command = command.strip_suffix(b"\0").unwrap_or(&command);
+        let path = |rest: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(rest.to_vec()));
+        let done = if let Some(rest) = command.strip_prefix(b"backup ") {
+            let path = path(rest);
+            tracing::info!(destination = %path.display(), "making a backup");
+            copy(&store, &path)
+        } else if let Some(rest) = command.strip_prefix(b"move ") {
+            let path = path(rest);
+            tracing::info!(to = %path.display(), "copying everything for a move");
+            let listener = stream.try_clone()?;
+            let say = move |line: &str| {
+                let line = format!("{SAID} {line}\n");
+                (&listener).write_all(line.as_bytes()).is_ok()
+            };
+            let moved = super::super::moving::from_running(store, &path, Arc::new(say));
+            tokio::runtime::Handle::current().block_on(moved)
+        } else {
+            Err("the server does not know this command".to_owned())
         };
         let (word, text) = match &done {
             Ok(text) => ("ok", text),
@@ -130,16 +159,33 @@ mod unix {
         (&stream).write_all(format!("{word} {text}").as_bytes())
     }
 
+    /// What a line begins with that is said on the way.
+    const SAID: &str = "said";
+
     /// Asks a running server; `None` if there is none.
-    pub(super) fn ask(data: &Path, destination: &Path) -> Result<Option<String>, String> {
+    pub(super) fn ask(
+        data: &Path,
+        command: &str,
+        path: &Path,
+        mut say: impl FnMut(&str),
+    ) -> Result<Option<String>, String> {
         let Ok(mut stream) = UnixStream::connect(data.join(SOCKET)) else {
             return Ok(None);
         };
         let failed = |error: std::io::Error| format!("the server broke off: {error}");
-        let command = [b"backup ", destination.as_os_str().as_bytes(), b"\0"].concat();
+        let command = [command.as_bytes(), b" ", path.as_os_str().as_bytes(), b"\0"].concat();
         stream.write_all(&command).map_err(failed)?;
+        let mut lines = BufReader::new(stream);
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).map_err(failed)?;
+        loop {
+            answer.clear();
+            lines.read_line(&mut answer).map_err(failed)?;
+            match answer.split_once(' ') {
+                Some((SAID, line)) => say(line.trim_end()),
+                _ => break,
+            }
+        }
+        lines.read_to_string(&mut answer).map_err(failed)?;
         match answer.split_once(' ') {
             Some(("ok", text)) => Ok(Some(text.to_owned())),
             Some(("failed", text)) => Err(text.to_owned()),

@@ -8,6 +8,7 @@ mod control;
 mod files;
 mod listener;
 mod logging;
+mod moving;
 mod neighbours;
 mod stores;
 
@@ -35,10 +36,12 @@ use crate::gateway::{self, App};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::{self, Metrics};
+use crate::moving::NotServed;
 use crate::presence::Presence;
 use crate::users::Users;
 
 pub use control::backup;
+pub use moving::move_to;
 pub use stores::migrate;
 
 use stores::Opened;
@@ -60,6 +63,9 @@ pub enum ServeError {
     /// The cluster's store.
     #[error("Cassandra: {0}")]
     Cassandra(StoreError),
+    /// What is in the store is not to be served, or the store cannot say.
+    #[error(transparent)]
+    NotServed(#[from] NotServed),
     /// A setting that says nothing sensible.
     #[error("{setting}: {why}")]
     Setting {

@@ -12,6 +12,7 @@ use tidings_store_embedded::EmbeddedStore;
 use super::{ServeError, control, spawn, store_settings};
 use crate::cluster::StoreTime;
 use crate::config::{CassandraSettings, Settings, StoreKind};
+use crate::moving::may_serve;
 
 /// A store that is open.
 pub(super) struct Opened {
@@ -30,12 +31,14 @@ pub(super) async fn open(settings: &Settings, in_memory: bool) -> Result<Opened,
         StoreKind::Embedded => {
             let data = Path::new(&settings.server.data);
             let store = Arc::new(EmbeddedStore::open(data, store_settings(&settings.store))?);
+            may_serve(&*store).await?;
             spawn("control", control::serve(data.to_owned(), store.clone()));
             Ok(Opened { store, time: None })
         }
         StoreKind::Cassandra => {
             let store = CqlStore::open(cql_settings(settings)?).await;
             let store = Arc::new(store.map_err(ServeError::Cassandra)?);
+            may_serve(&*store).await?;
             let clock = store.clone();
             let time: StoreTime = Arc::new(move || {
                 let clock = clock.clone();

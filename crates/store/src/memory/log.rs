@@ -10,8 +10,8 @@ use tidings_core::mark::MarkKind;
 use tidings_core::{ClientId, Time, UserId};
 
 use crate::{
-    Alterations, Append, AppendError, ClientIdSearch, Direction, LogHead, MemberQuery, Page,
-    ReadLog, StateSnapshot, Step, StoreError, StoredMember, Want,
+    Alterations, Append, AppendError, Beginning, ClientIdSearch, Direction, LogHead, MemberQuery,
+    Page, ReadLog, StateSnapshot, Step, StoreError, StoredMember, Want,
 };
 
 #[derive(Debug, Default)]
@@ -245,6 +245,41 @@ impl Log {
         let first_kept = up_to.min(self.trimmed()) + 1;
         self.entries = self.entries.split_off(&first_kept);
         self.client_ids.retain(|(_, _, seq)| *seq >= first_kept);
+    }
+
+    /// Goes on behind an entry that is not kept, and neither is any before it.
+    pub(super) fn begin_at(&mut self, beginning: &Beginning) -> Result<(), StoreError> {
+        if let Some(head) = self.head {
+            if head.generation != beginning.generation {
+                return Err(StoreError::Misuse("another generation".to_owned()));
+            }
+            if head.seq >= beginning.seq {
+                return Ok(());
+            }
+        }
+        self.entries.clear();
+        self.client_ids.clear();
+        self.altered.clear();
+        self.steps.clear();
+        self.head = Some(LogHead {
+            generation: beginning.generation,
+            seq: beginning.seq,
+            ordinal: beginning.ordinal,
+            at: beginning.at,
+            trimmed: beginning.seq,
+        });
+        Ok(())
+    }
+
+    pub(super) fn all_steps(&self, log: LogId) -> Vec<Step> {
+        let step = |(&(owner, kind, seq), &at): (&([u8; 16], MarkKind, Seq), &Time)| Step {
+            log,
+            owner,
+            kind,
+            seq,
+            at,
+        };
+        self.steps.iter().map(step).collect()
     }
 
     /// Whether it was not there yet.
