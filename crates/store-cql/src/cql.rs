@@ -100,6 +100,9 @@ statements! {
     bodies_bounded = "SELECT seq, nonce, body FROM bodies_bounded WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ?";
     drop_kept = "DELETE FROM bodies_kept USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND seq = ? AND nonce = ?";
     drop_bounded = "DELETE FROM bodies_bounded USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND seq = ? AND nonce = ?";
+    // Of an entry that is there: other bodies at its seq are nobody's.
+    erase_kept = "DELETE FROM bodies_kept USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND seq = ?";
+    erase_bounded = "DELETE FROM bodies_bounded USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND seq = ?";
     trim_kept = "DELETE FROM bodies_kept USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND seq <= ?";
     trim_bounded = "DELETE FROM bodies_bounded USING TIMESTAMP 2 WHERE log = ? AND bucket = ? AND seq <= ?";
 

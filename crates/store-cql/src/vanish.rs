@@ -78,13 +78,14 @@ impl Inner {
             .await
     }
 
+    /// Also the copies of appends that died before their batch, most likely of the same message: a retry took the seq.
     async fn drop_body(&self, log: LogId, row: &EntryRow) -> Result<(), StoreError> {
         let seq = row.envelope.seq;
         let statement = match row.class {
-            Class::Kept => &self.cql.statements.drop_kept,
-            Class::Bounded => &self.cql.statements.drop_bounded,
+            Class::Kept => &self.cql.statements.erase_kept,
+            Class::Bounded => &self.cql.statements.erase_bounded,
         };
-        let values = (log.to_bytes(), bucket_of(seq), seq_number(seq), row.nonce);
+        let values = (log.to_bytes(), bucket_of(seq), seq_number(seq));
         self.cql.write(statement, values).await
     }
 

@@ -67,6 +67,9 @@ fn the_body_of_an_append_that_never_happened_is_nobodys() {
     assert_eq!(expiries(&keyspace).len(), 1, "and now it never was");
     entries.extend(next);
     assert_eq!(run(entries_of(&keyspace.open(), log)), entries);
+    run(other.erase(log, vec![2])).expect("it is erased");
+    let is_left = kept(&keyspace).iter().any(|(seq, ..)| *seq == 2);
+    assert!(!is_left, "its copies go with it");
 }
 
 #[test]
