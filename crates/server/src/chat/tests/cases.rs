@@ -201,7 +201,7 @@ async fn a_cancelled_send_no_longer_holds_up_those_behind_it() {
     world.store.fail_next(AppendFailure::NotDone);
     assert_eq!(
         world.send(&anna, second.clone()).await.unwrap_err().code,
-        Code::Internal
+        Code::Busy
     );
     assert_eq!(
         world.send(&anna, third.clone()).await.unwrap_err().code,
