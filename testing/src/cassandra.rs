@@ -36,8 +36,8 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 const CQL_PORT: u16 = 9042;
 const STORAGE_PORT: u16 = 7000;
 
-/// A Cassandra cluster. Dropped, its nodes are killed and their data removed; if a test fails, the ends of
-/// their logs are printed first.
+/// A Cassandra cluster. Dropped, its nodes are killed and their data removed; if a test fails, what they
+/// complained of last is printed first.
 #[derive(Debug)]
 pub struct Cassandra {
     contact_points: Vec<String>,
@@ -207,6 +207,19 @@ impl Cassandra {
         format!("--- output of node {node}:\n{output}\n--- its log:\n{log}\n---")
     }
 
+    /// What a node complained of last: few lines, below which what failed is still seen.
+    fn complaints(&self, node: usize) -> String {
+        let log = self.log(node);
+        let is_complaint = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let lines: Vec<String> = log
+            .lines()
+            .filter(is_complaint)
+            .map(|line| line.chars().take(200).collect())
+            .collect();
+        let last = &lines[lines.len().saturating_sub(4)..];
+        format!("--- node {node} complained last:\n{}", last.join("\n"))
+    }
+
     fn await_ready(&mut self, node: usize) {
         let is_ready = wait_until(START_MAX, || {
             if let Some(status) = self.nodes[node].process().ended() {
@@ -244,7 +257,7 @@ impl Drop for Cassandra {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in 0..self.nodes.len() {
-                eprintln!("{}", self.end(node));
+                eprintln!("{}", self.complaints(node));
             }
         }
     }

@@ -64,7 +64,7 @@ impl Chat {
         is_stale: bool,
     ) {
         let level = match is_stale {
-            true => self.catch_up(&conversation).await.map(|_| ()),
+            true => self.catch_up_for_all(&conversation).await,
             false => Ok(()),
         };
         match level {
@@ -99,8 +99,8 @@ impl Chat {
             };
             if !is_level && self.must_be_level(&decided) {
                 is_level = true;
-                match self.catch_up(conversation).await {
-                    Ok(_) => continue,
+                match self.catch_up_for_all(conversation).await {
+                    Ok(()) => continue,
                     Err(problem) => return self.refuse_all(conversation, batch, &problem),
                 }
             }
@@ -209,12 +209,7 @@ impl Chat {
     ) {
         let problem = problem_of_store(error);
         // If it did happen, those who have it before its sender's retry finds it are told here and elsewhere.
-        if let Ok(entries) = self.catch_up(conversation).await
-            && let Some(loaded) = conversation.try_loaded()
-            && !entries.is_empty()
-        {
-            self.tell_entries(conversation, &loaded, &entries);
-        }
+        let _ = self.catch_up_for_all(conversation).await;
         self.refuse_all(conversation, batch, &problem);
     }
 

@@ -3,6 +3,7 @@
 //!
 //! In: messages from `cluster`. Next: the sessions here, as if it had happened here (`publish`, `marks`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::level::TOUCHED_LANE;
 use super::loaded::{Loaded, UserMarks};
 use super::queue::Queued;
 use super::{Chat, Conversation};
+use crate::cluster::encode_send;
 use crate::session::{Caller, Event};
 
 /// For so long the answer of another server is waited for.
@@ -42,6 +44,9 @@ pub struct MarksNews {
     /// When.
     pub at: Time,
 }
+
+/// A send that is handed to another server: whose, and its frame as [`encode_send`] writes it.
+pub type Handed = (Caller, Vec<u8>);
 
 /// How another server answers sends, in their order. Nothing: it is not known what became of them.
 pub type Forwarded = oneshot::Receiver<Vec<Result<Sent, Problem>>>;
@@ -72,16 +77,35 @@ pub trait Others: Send + Sync + 'static {
     /// Whether this server may take sends now.
     fn takes_sends(&self) -> bool;
 
-    /// Hands sends of a conversation to the server that has it in memory, with each sender its frame as
-    /// [`crate::cluster`] encodes it. `None`: it is this one.
+    /// Hands sends of a conversation to the server that has it in memory. `None`: it is this one, or `frames`
+    /// gives none.
     fn forward(
         &self,
         conversation: ConversationId,
-        sends: Vec<(Caller, Vec<u8>)>,
+        frames: &dyn Fn() -> Option<Vec<Handed>>,
     ) -> Option<Forwarded>;
 
     /// Whether this server is the one to look after what belongs to nobody in particular under this key.
     fn is_mine(&self, key: &[u8]) -> bool;
+}
+
+/// The sends of a batch as they are handed over; none if one of them must stay.
+///
+/// What is refused for now is remembered here, where the device is connected, and nothing in the batch is behind
+/// any of it. The other server may remember a refusal that was worked on here since: so the first send of each
+/// device says that there is nothing before it.
+fn frames_of(batch: &[Queued]) -> Option<Vec<Handed>> {
+    let mut devices = HashSet::new();
+    let frames = batch.iter().map(|queued| {
+        let caller = Caller {
+            user: queued.command.author,
+            device: queued.command.device,
+        };
+        let mut frame = queued.frame.clone()?;
+        frame.first |= devices.insert(caller.device);
+        Some((caller, encode_send(frame)?))
+    });
+    frames.collect()
 }
 
 impl Chat {
@@ -220,17 +244,10 @@ impl Chat {
             let queue = conversation.queue();
             batch.iter().any(|queued| queue.refused.is_behind(queued))
         };
-        let frames = batch.iter().map(|queued| {
-            let caller = Caller {
-                user: queued.command.author,
-                device: queued.command.device,
-            };
-            Some((caller, crate::cluster::encode_send(queued.frame.as_ref()?)?))
-        });
-        let Some(frames) = frames.collect::<Option<Vec<_>>>().filter(|_| !is_held_up) else {
+        if is_held_up {
             return Some(batch);
-        };
-        let Some(answered) = others.forward(conversation.id, frames) else {
+        }
+        let Some(answered) = others.forward(conversation.id, &|| frames_of(&batch)) else {
             return Some(batch);
         };
         tokio::spawn(

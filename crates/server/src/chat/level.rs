@@ -17,7 +17,7 @@ use tidings_protocol::{Problem, ServerFrame};
 use tidings_store::{Direction, Durability, ReadLog, StoreError, Want};
 
 use super::inbox::summary;
-use super::loaded::{Loaded, UserMarks};
+use super::loaded::{Loaded, Rows, UserMarks};
 use super::{Chat, Conversation, Row, problem_of_store};
 use crate::hub::Part;
 use crate::session::Event;
@@ -100,6 +100,20 @@ impl Chat {
         Ok(caught)
     }
 
+    /// As [`Chat::catch_up`], and tells the other servers: whoever appended may have died before it did.
+    pub(super) async fn catch_up_for_all(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+    ) -> Result<(), Problem> {
+        let entries = self.catch_up(conversation).await?;
+        if let Some(loaded) = conversation.try_loaded()
+            && !entries.is_empty()
+        {
+            self.tell_entries(conversation, &loaded, &entries);
+        }
+        Ok(())
+    }
+
     /// Entries that are durable move the state on and are told to the sessions here, as far as they were not.
     pub(super) fn apply_committed(
         self: &Arc<Self>,
@@ -173,7 +187,7 @@ impl Chat {
     /// died between an append and them.
     pub(super) async fn read(&self, id: ConversationId) -> Result<Loaded, StoreError> {
         let mut tries = 0;
-        let loaded = loop {
+        let (loaded, rows) = loop {
             tries += 1;
             match Loaded::read(&*self.store, id, &self.clock).await {
                 // Somebody else trimmed or wrote a state in between: what was read does not fit together.
@@ -182,7 +196,8 @@ impl Chat {
             }
         };
         if self.is_shared() {
-            let owed = loaded.rows_owed(LogId::conversation(id), self.write_heads_members_max());
+            let log = LogId::conversation(id);
+            let owed = loaded.rows_owed(log, &rows, self.write_heads_members_max());
             if !owed.is_empty() {
                 self.store.raise_marks(owed, Durability::Now).await?;
             }
@@ -199,7 +214,8 @@ impl Chat {
         if heads.is_empty() {
             return Ok(());
         }
-        let raised = self.store.raise_marks(heads, Durability::Late).await;
+        // Durable before anybody is answered by what was read: the answer says that all is done.
+        let raised = self.store.raise_marks(heads, Durability::Now).await;
         raised.map_err(problem_of_store)
     }
 
@@ -209,7 +225,10 @@ impl Chat {
     /// # Errors
     /// When the store fails.
     pub async fn refresh(self: &Arc<Self>, user: UserId) -> Result<(), Problem> {
-        let Some(hub) = self.hub.user(user).filter(|_| self.is_shared()) else {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let Some(hub) = self.hub.user(user) else {
             return Ok(());
         };
         let now = self.clock.now();
@@ -312,13 +331,7 @@ impl Chat {
             let Some(last) = page.last() else { break };
             after = Some(last.owner);
             for mark in page.iter().filter(|mark| mark.lane == 0) {
-                let marks = read.entry(UserId(mark.owner)).or_default();
-                match mark.kind {
-                    MarkKind::Delivered => marks.delivered = mark.value.seq,
-                    MarkKind::Read => marks.read = mark.value,
-                    MarkKind::Shown => marks.shown = mark.value.seq,
-                    _ => {}
-                }
+                read.entry(UserId(mark.owner)).or_default().take(mark);
             }
         }
         let now = self.clock.now();
@@ -417,13 +430,10 @@ impl Loaded {
     }
 
     /// The marks of members' inboxes that are behind the log.
-    fn rows_owed(&self, log: LogId, heads_max: u32) -> Vec<Mark> {
+    fn rows_owed(&self, log: LogId, rows: &Rows, heads_max: u32) -> Vec<Mark> {
         let is_behind = |owed: &Mark| {
-            let row = self
-                .rows
-                .iter()
-                .find(|row| (row.owner, row.kind, row.lane) == (owed.owner, owed.kind, owed.lane));
-            row.map_or(0, |row| row.value.seq) < owed.value.seq
+            let row = rows.get(&(owed.owner, owed.kind));
+            row.copied().unwrap_or(0) < owed.value.seq
         };
         let memberships = self
             .members

@@ -49,8 +49,6 @@ pub(super) struct Loaded {
     pub untold: BTreeSet<UserId>,
     /// Members of a large group whose marks moved at another server and were not told here yet.
     pub heard: BTreeSet<UserId>,
-    /// Joined, left and head marks of members as they were when it was read.
-    pub rows: Vec<Mark>,
     /// Steps whose time is to be kept once their second is over: the last of that second.
     pub steps_due: BTreeMap<(UserId, MarkKind), (Seq, Time)>,
     /// Whether a task is waiting to tell marks, to keep steps, to reconsider trimming.
@@ -83,19 +81,33 @@ pub(super) struct UserMarks {
     pub shown_step_at: Time,
 }
 
+/// How far the joined, left and head marks of members are in their inboxes, by owner and kind.
+pub(super) type Rows = HashMap<([u8; 16], MarkKind), Seq>;
+
+impl UserMarks {
+    /// Takes what a stored mark says.
+    pub(super) fn take(&mut self, mark: &Mark) {
+        match mark.kind {
+            MarkKind::Delivered => self.delivered = mark.value.seq,
+            MarkKind::Read => self.read = mark.value,
+            MarkKind::Shown => self.shown = mark.value.seq,
+            _ => {}
+        }
+    }
+}
+
 impl Loaded {
-    /// Reads a conversation: the stored state, then the entries since, then members and marks.
+    /// Reads a conversation: the stored state, then the entries since, then members and marks. Also how far the
+    /// rows of its members' inboxes are.
     pub(super) async fn read(
         store: &dyn Store,
         id: ConversationId,
         clock: &Clock,
-    ) -> Result<Loaded, StoreError> {
+    ) -> Result<(Loaded, Rows), StoreError> {
         let log = LogId::conversation(id);
         let Some(head) = store.head(log).await? else {
-            return Ok(Loaded::of(
-                State::empty(Generation::new(clock.now(), random())),
-                MemberMap::new(),
-            ));
+            let state = State::empty(Generation::new(clock.now(), random()));
+            return Ok((Loaded::of(state, MemberMap::new()), Rows::new()));
         };
         let mut members = MemberMap::new();
         let mut state = State::empty(head.generation);
@@ -138,9 +150,9 @@ impl Loaded {
                 loaded.apply(entry).map_err(|error| damaged(id, &error))?;
             }
         }
-        loaded.read_marks(store, log).await?;
+        let rows = loaded.read_marks(store, log).await?;
         loaded.sum_told(id);
-        Ok(loaded)
+        Ok((loaded, rows))
     }
 
     fn of(state: State, members: MemberMap) -> Loaded {
@@ -156,7 +168,6 @@ impl Loaded {
             diffusion: Diffusion::default(),
             untold: BTreeSet::new(),
             heard: BTreeSet::new(),
-            rows: Vec::new(),
             steps_due: BTreeMap::new(),
             telling: false,
             stepping: false,
@@ -165,12 +176,13 @@ impl Loaded {
         }
     }
 
-    async fn read_marks(&mut self, store: &dyn Store, log: LogId) -> Result<(), StoreError> {
+    async fn read_marks(&mut self, store: &dyn Store, log: LogId) -> Result<Rows, StoreError> {
+        let mut rows = Rows::new();
         let mut after = None;
         loop {
             let page = store.marks_of_log(log, after, READ_PAGE).await?;
             let Some(last) = page.last() else {
-                return Ok(());
+                return Ok(rows);
             };
             after = Some(last.owner);
             for mark in &page {
@@ -189,15 +201,10 @@ impl Loaded {
                     mark.kind,
                     MarkKind::Joined | MarkKind::Left | MarkKind::Head
                 ) {
-                    self.rows.push(*mark);
+                    rows.insert((mark.owner, mark.kind), mark.value.seq);
                 }
                 let marks = self.marks.entry(user).or_default();
-                match mark.kind {
-                    MarkKind::Delivered => marks.delivered = mark.value.seq,
-                    MarkKind::Read => marks.read = mark.value,
-                    MarkKind::Shown => marks.shown = mark.value.seq,
-                    _ => {}
-                }
+                marks.take(mark);
                 marks.told = MemberMarks {
                     delivered: marks.delivered,
                     shown: marks.shown,

@@ -45,7 +45,7 @@ use crate::metrics::Metrics;
 use crate::session::{Caller, Session};
 use crate::users::Users;
 
-pub use heard::{Forwarded, MarksNews, Others};
+pub use heard::{Forwarded, Handed, MarksNews, Others};
 pub use queue::Reply;
 pub(crate) use refused::BEHIND_MS;
 

@@ -11,13 +11,11 @@ use tidings_core::entry::Entry;
 use tidings_core::{ConversationId, Kind, UserId};
 use tidings_protocol::ServerFrame;
 use tidings_protocol::convert::entry_to_wire;
-use tidings_protocol::sync::{ConversationFrame, Entries, Gone};
+use tidings_protocol::sync::Entries;
 
 use super::drive::changes_retention;
-use super::inbox::summary;
 use super::loaded::{Loaded, content_bytes};
 use super::{Chat, Conversation};
-use crate::hub::Part;
 use crate::session::Event;
 
 /// Bytes of content in one live event, about; one entry alone may have more.
@@ -82,29 +80,13 @@ impl Chat {
             before.intersection(&after).copied(),
         );
         for user in after.difference(&before) {
-            let Some(hub) = self.hub.user(*user) else {
-                continue;
-            };
-            let Some(conversation) = summary(id, loaded, *user, hub.is_shown()) else {
-                continue;
-            };
-            let event = Event::new(ServerFrame::Conversation(ConversationFrame {
-                id: None,
-                conversation,
-            }));
-            hub.push_with_part(Some(&event), id, loaded.part(id, *user));
+            self.announce(id, loaded, *user, true);
         }
         for user in before.difference(&after) {
             loaded
                 .lookers
                 .retain(|_, session| session.caller.user != *user);
-            if let Some(hub) = self.hub.user(*user) {
-                let event = Event::new(ServerFrame::Gone(Gone {
-                    conversation: id,
-                    seq: entry.seq(),
-                }));
-                hub.push_with_part(Some(&event), id, Part::default());
-            }
+            self.announce_gone(id, loaded, *user);
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::message::{Forward, Message, NodeId};
 use super::wire::{self, To};
 use super::{Cluster, Services};
-use crate::chat::{Forwarded, Reply};
+use crate::chat::{Forwarded, Handed, Reply};
 use crate::config::Affinity;
 use crate::session::Caller;
 
@@ -89,7 +89,7 @@ impl Cluster {
     pub(super) fn forward(
         &self,
         conversation: ConversationId,
-        sends: Vec<(Caller, Vec<u8>)>,
+        frames: &dyn Fn() -> Option<Vec<Handed>>,
     ) -> Option<Forwarded> {
         if self.settings.affinity == Affinity::Everybody {
             return None;
@@ -103,7 +103,7 @@ impl Cluster {
         let forward = Message::Forward(Forward {
             from: self.me,
             request,
-            sends: sends
+            sends: frames()?
                 .into_iter()
                 .map(|(caller, frame)| (caller.user, caller.device, frame))
                 .collect(),
@@ -156,13 +156,12 @@ impl Cluster {
 }
 
 /// A send as it is handed over.
-pub(crate) fn encode(send: &Send) -> Option<Vec<u8>> {
-    Encoding::Cbor
-        .encode_request(&ClientFrame::Send(send.clone()))
-        .ok()
+pub(crate) fn encode(send: Send) -> Option<Vec<u8>> {
+    Encoding::Cbor.encode_request(&ClientFrame::Send(send)).ok()
 }
 
-fn decode(bytes: &[u8]) -> Option<Send> {
+/// The reverse of [`encode`].
+pub(crate) fn decode(bytes: &[u8]) -> Option<Send> {
     match Encoding::Cbor.decode_request(bytes) {
         Ok(ClientFrame::Send(send)) => Some(send),
         _ => None,

@@ -14,6 +14,8 @@ mod peers;
 mod routes;
 mod wire;
 
+#[cfg(test)]
+pub(crate) use forward::decode as decode_send;
 pub(crate) use forward::encode as encode_send;
 pub use notices::Notice;
 
@@ -32,7 +34,7 @@ use tidings_protocol::Code;
 use tidings_store::Store;
 use tokio::sync::mpsc;
 
-use crate::chat::{Chat, MarksNews, Others};
+use crate::chat::{Chat, Forwarded, Handed, MarksNews, Others};
 use crate::clock::{Clock, random};
 use crate::config::{ClusterSettings, NatsSettings};
 use crate::health::Health;
@@ -656,9 +658,9 @@ impl Others for Cluster {
     fn forward(
         &self,
         conversation: ConversationId,
-        sends: Vec<(crate::session::Caller, Vec<u8>)>,
-    ) -> Option<crate::chat::Forwarded> {
-        Cluster::forward(self, conversation, sends)
+        frames: &dyn Fn() -> Option<Vec<Handed>>,
+    ) -> Option<Forwarded> {
+        Cluster::forward(self, conversation, frames)
     }
 }
 

@@ -4,4 +4,5 @@ mod cases;
 mod diffusion;
 mod marks;
 mod retention;
+mod shared;
 mod world;

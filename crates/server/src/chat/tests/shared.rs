@@ -1,0 +1,142 @@
+//! Two servers over one store, of which one hands its sends to the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidings_core::entry::Entry;
+use tidings_core::log::Generation;
+use tidings_core::{ConversationId, UserId};
+use tidings_protocol::Code;
+use tidings_store::memory::AppendFailure;
+use tokio::sync::oneshot;
+
+use super::world::{Where, World, said};
+use crate::chat::{Chat, Forwarded, Handed, MarksNews, Others, Reply};
+use crate::cluster::decode_send;
+
+/// A server that hands sends to another one, as long as it may.
+struct Gateway {
+    holder: Arc<Chat>,
+    hands_over: AtomicBool,
+}
+
+impl Others for Gateway {
+    fn tell_entries(
+        &self,
+        _: ConversationId,
+        _: Generation,
+        _: &[Entry],
+        _: &mut dyn Iterator<Item = UserId>,
+    ) {
+    }
+
+    fn tell_marks(&self, _: MarksNews, _: &mut dyn Iterator<Item = UserId>) {}
+
+    fn tell_typing(
+        &self,
+        _: ConversationId,
+        _: UserId,
+        _: bool,
+        _: &mut dyn Iterator<Item = UserId>,
+    ) {
+    }
+
+    fn takes_sends(&self) -> bool {
+        true
+    }
+
+    fn forward(
+        &self,
+        _: ConversationId,
+        frames: &dyn Fn() -> Option<Vec<Handed>>,
+    ) -> Option<Forwarded> {
+        if !self.hands_over.load(Ordering::SeqCst) {
+            return None;
+        }
+        let answers: Vec<_> = frames()?
+            .into_iter()
+            .map(|(caller, frame)| {
+                let (reply, answer) = oneshot::channel();
+                let send = decode_send(&frame).unwrap();
+                self.holder.send_here(caller, send, Reply::Once(reply));
+                answer
+            })
+            .collect();
+        let (all, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for answer in answers {
+                told.push(answer.await.unwrap());
+            }
+            all.send(told).unwrap();
+        });
+        Some(answered)
+    }
+
+    fn is_mine(&self, _: &[u8]) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_other_server_holds_up_nothing_once_the_send_was_worked_on_here() {
+    let here = World::new();
+    let there = here.restarted();
+    let gateway = Arc::new(Gateway {
+        holder: there.chat.clone(),
+        hands_over: AtomicBool::new(true),
+    });
+    here.chat.set_others(gateway.clone());
+    let (anna, ben) = (here.person("anna").await, here.person("ben").await);
+    let sent = here.say(&anna, Where::To(ben.caller.user), "one").await;
+    let to = Where::In(sent.conversation);
+    assert!(there.chat.is_in_memory(sent.conversation), "handed over");
+
+    here.store.fail_next(AppendFailure::NotDone);
+    let two = said(to, "two");
+    let refused = here.send(&anna, two.clone()).await.unwrap_err();
+    assert_eq!(refused.code, Code::Busy);
+    // The other server is out of reach for a while.
+    gateway.hands_over.store(false, Ordering::SeqCst);
+    here.send(&anna, two).await.unwrap();
+    gateway.hands_over.store(true, Ordering::SeqCst);
+    here.say(&anna, to, "three").await;
+    assert_eq!(
+        here.texts(&ben, sent.conversation).await,
+        ["one", "two", "three"]
+    );
+}
+
+#[tokio::test]
+async fn what_came_behind_a_refused_send_waits_for_it_wherever_it_is_worked_on() {
+    let here = World::new();
+    let there = here.restarted();
+    let gateway = Arc::new(Gateway {
+        holder: there.chat.clone(),
+        hands_over: AtomicBool::new(true),
+    });
+    here.chat.set_others(gateway.clone());
+    let (anna, ben) = (here.person("anna").await, here.person("ben").await);
+    let sent = here.say(&anna, Where::To(ben.caller.user), "one").await;
+    let to = Where::In(sent.conversation);
+
+    let (two, three) = (said(to, "two"), said(to, "three"));
+    here.store.fail_next(AppendFailure::NotDone);
+    let mut codes = Vec::new();
+    for send in [&two, &three] {
+        let refused = here.send(&anna, send.clone()).await.unwrap_err();
+        codes.push(refused.code);
+    }
+    assert_eq!(codes, [Code::Busy, Code::Behind]);
+    for hands_over in [false, true] {
+        gateway.hands_over.store(hands_over, Ordering::SeqCst);
+        let refused = here.send(&anna, three.clone()).await.unwrap_err();
+        assert_eq!(refused.code, Code::Behind);
+    }
+    here.send(&anna, two).await.unwrap();
+    here.send(&anna, three).await.unwrap();
+    assert_eq!(
+        here.texts(&ben, sent.conversation).await,
+        ["one", "two", "three"]
+    );
+}
