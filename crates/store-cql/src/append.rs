@@ -340,7 +340,8 @@ impl Inner {
             }
         }
         self.tails.remove(&append.log);
-        let tail = self.bucket_tail(append.log, bucket, true).await?;
+        // The serial read has settled the partition.
+        let tail = self.bucket_tail(append.log, bucket, false).await?;
         Ok(match tail {
             Some(tail) if tail.head == before && tail.generation == append.generation => {
                 Refusal::NotNow

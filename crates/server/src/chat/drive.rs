@@ -7,7 +7,7 @@
 //! other nodes append too, a conflict means: load and decide again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidings_core::conversation::{
     Action, ConversationKind, Decision, Facts, MemberMap, Retention, Settings, State, apply, decide,
@@ -118,8 +118,8 @@ impl Chat {
                 .await
             {
                 Ok(()) => {
-                    self.metrics.commit_took(started.elapsed());
-                    return self.appended(conversation, batch, decided).await;
+                    let took = started.elapsed();
+                    return self.appended(conversation, batch, decided, took).await;
                 }
                 Err(AppendError::Repeated { .. }) => {
                     batch = self.answer_repeated(conversation, batch).await;
@@ -187,17 +187,20 @@ impl Chat {
         self.before_append(conversation, decided).await
     }
 
-    /// The append is durable.
+    /// The append is durable, after so long.
     pub(super) async fn appended(
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         batch: Vec<Queued>,
         decided: Decided,
+        took: Duration,
     ) {
+        self.metrics.commit_took(took);
         if self.after_append(conversation, &decided).await.is_err() {
             tracing::warn!(conversation = %conversation.id, "inboxes go on reading the log");
         }
         self.committed(conversation, batch, decided);
+        self.give_way(conversation, took).await;
     }
 
     /// The store failed. Whether the append happened is not known: what is in memory may be behind.

@@ -77,6 +77,9 @@ pub trait Others: Send + Sync + 'static {
     /// Whether this server may take sends now.
     fn takes_sends(&self) -> bool;
 
+    /// Whether it cannot be agreed now which server appends to a conversation.
+    fn cannot_agree(&self) -> bool;
+
     /// Hands sends of a conversation to the server that has it in memory. `None`: it is this one, or `frames`
     /// gives none.
     fn forward(
@@ -310,6 +313,7 @@ impl Chat {
             state.seq > 0 && state.generation == generation && first <= state.seq + 1
         });
         if follows {
+            conversation.queue().turns.met();
             return self.apply_committed(&conversation, &entries);
         }
         let chat = self.clone();

@@ -193,10 +193,7 @@ impl Chat {
                 // What has been told is written meanwhile, and others have their turn.
                 tokio::task::yield_now().await;
             }
-            if result.is_ok() {
-                self.metrics.commit_took(took);
-            }
-            let finishing = AssertUnwindSafe(self.finish(pending, result));
+            let finishing = AssertUnwindSafe(self.finish(pending, result, took));
             if finishing.catch_unwind().await.is_err() {
                 stuck();
             }
@@ -206,23 +203,25 @@ impl Chat {
     async fn commit_one(self: Arc<Self>, append: Append, pending: Pending) {
         let started = Instant::now();
         let result = self.store.append(append).await;
-        if result.is_ok() {
-            self.metrics.commit_took(started.elapsed());
-        }
-        let finishing = AssertUnwindSafe(self.finish(pending, result));
+        let finishing = AssertUnwindSafe(self.finish(pending, result, started.elapsed()));
         if finishing.catch_unwind().await.is_err() {
             stuck();
         }
     }
 
-    async fn finish(self: &Arc<Self>, pending: Pending, result: Result<(), AppendError>) {
+    async fn finish(
+        self: &Arc<Self>,
+        pending: Pending,
+        result: Result<(), AppendError>,
+        took: Duration,
+    ) {
         let Pending {
             conversation,
             batch,
             decided,
         } = pending;
         match result {
-            Ok(()) => self.appended(&conversation, batch, decided).await,
+            Ok(()) => self.appended(&conversation, batch, decided, took).await,
             Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
                 tracing::info!(conversation = %conversation.id, %error, "somebody else appended: deciding again");
                 tokio::spawn(self.clone().drive(conversation, batch, true));

@@ -95,6 +95,7 @@ impl Chat {
             caught.extend(page.entries);
         }
         if !caught.is_empty() {
+            conversation.queue().turns.met();
             self.mend_rows(conversation).await?;
         }
         Ok(caught)

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Chat;
 use super::refused::Refused;
+use super::turns::Turns;
 use crate::clock::random;
 use crate::session::{Caller, Session};
 
@@ -58,6 +59,8 @@ pub(super) struct Queue {
     /// How many have come.
     arrivals: u64,
     pub refused: Refused,
+    /// Whether another server appends too.
+    pub turns: Turns,
 }
 
 impl Queue {

@@ -87,6 +87,8 @@ pub struct Cluster {
     peers: Mutex<Peers>,
     asked: Mutex<HashMap<NodeId, Instant>>,
     forwarding: Forwarding,
+    /// Whether there is a wire at all.
+    is_wired: AtomicBool,
     /// Whether the wire is up.
     is_connected: AtomicBool,
     /// Sessions are handed over.
@@ -134,6 +136,7 @@ impl Cluster {
             peers: Mutex::default(),
             asked: Mutex::default(),
             forwarding: Forwarding::default(),
+            is_wired: AtomicBool::new(false),
             is_connected: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_off: AtomicBool::new(true),
@@ -191,6 +194,7 @@ impl Cluster {
                 return;
             }
         };
+        self.is_wired.store(true, Ordering::Relaxed);
         let to_send = self
             .to_send
             .lock()
@@ -653,6 +657,10 @@ impl Others for Cluster {
 
     fn takes_sends(&self) -> bool {
         Cluster::takes_sends(self)
+    }
+
+    fn cannot_agree(&self) -> bool {
+        self.is_wired.load(Ordering::Relaxed) && !self.is_connected.load(Ordering::Relaxed)
     }
 
     fn forward(

@@ -45,6 +45,10 @@ impl Others for Gateway {
         true
     }
 
+    fn cannot_agree(&self) -> bool {
+        false
+    }
+
     fn forward(
         &self,
         _: ConversationId,
