@@ -45,7 +45,7 @@ pub struct MarksNews {
     pub at: Time,
 }
 
-/// A send that is handed to another server: whose, and its frame as [`encode_send`] writes it.
+/// A send that is handed to another server: whose, and its frame as `cluster` encodes it.
 pub type Handed = (Caller, Vec<u8>);
 
 /// How another server answers sends, in their order. Nothing: it is not known what became of them.
