@@ -187,6 +187,13 @@ impl Cassandra {
         self.nodes.get(node).map(|node| node.folder.join("data"))
     }
 
+    /// The processes of the nodes; none if they are out of reach.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        processes.map(Process::id).collect()
+    }
+
     /// What `nodetool` says to this node. About a second.
     #[must_use]
     pub fn nodetool(&self, node: usize, arguments: &[&str]) -> String {

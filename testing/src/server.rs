@@ -408,8 +408,12 @@ pub fn program() -> PathBuf {
         return path.into();
     }
     let own = std::env::current_exe().unwrap();
-    // target/<profile>/deps/<test>
-    let profile = own.ancestors().nth(2).unwrap();
+    // target/<profile>/deps/<test>, or target/<profile>/<program>
+    let folder = own.parent().unwrap();
+    let profile = match folder.ends_with("deps") {
+        true => folder.parent().unwrap(),
+        false => folder,
+    };
     let path = profile.join("tidings");
     if !path.exists() {
         build_program(profile);

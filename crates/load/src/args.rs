@@ -24,12 +24,13 @@ pub struct Args {
 /// What every scenario takes.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Common {
-    /// A running server.
-    #[arg(long, global = true, default_value = "http://127.0.0.1:8080", value_parser = parse_server)]
-    pub server: SocketAddr,
-    /// The process of that server: its CPU time and memory are then reported too.
-    #[arg(long, global = true, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// A running server; or several of one cluster, separated by commas: sessions go to them in turn, so that the two
+    /// of a pair are at different ones.
+    #[arg(long, global = true, default_value = "http://127.0.0.1:8080", value_delimiter = ',', value_parser = parse_server)]
+    pub server: Vec<SocketAddr>,
+    /// The processes of those servers, separated by commas: their CPU time and memory are then reported too.
+    #[arg(long, global = true, value_name = "PID", value_delimiter = ',')]
+    pub server_pid: Vec<u32>,
     /// Start this `tidings` for the run, on free ports, with an empty data directory and wide limits.
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub spawn: Option<PathBuf>,
@@ -61,7 +62,7 @@ impl Common {
     pub fn check(&self) -> Result<(), Error> {
         let refuse = |what: &str| Err(Error::Arguments(what.to_owned()));
         match &self.spawn {
-            Some(_) if self.server_pid.is_some() => {
+            Some(_) if !self.server_pid.is_empty() => {
                 refuse("--server-pid is for a server that runs already, --spawn starts one")
             }
             None if !self.settings.is_empty() => {
@@ -344,7 +345,7 @@ mod tests {
     #[test]
     fn servers_and_settings_are_read() {
         let args = parse("chat --server http://127.0.0.1:8123/").unwrap();
-        assert_eq!(args.common.server.port(), 8123);
+        assert_eq!(args.common.server[0].port(), 8123);
         assert_eq!(parse_server("127.0.0.1").unwrap().port(), 80);
         assert_eq!(parse_server("http://[::1]:9").unwrap().port(), 9);
         assert!(parse("chat --server https://example.org").is_err());

@@ -10,7 +10,7 @@ use crate::accounts::Account;
 use crate::args::Common;
 use crate::engine::{Engine, Opening, Scenario};
 use crate::latency::Latency;
-use crate::process::{Process, open_files_max};
+use crate::process::{Processes, open_files_max};
 use crate::report::Report;
 use crate::server::Server;
 use crate::session::Traffic;
@@ -84,7 +84,7 @@ pub fn play<S: Scenario + Send>(
 ) -> Result<Played<S>, Error> {
     check_open_files(parts.iter().map(|part| part.accounts.len()).sum())?;
     let opening = Opening {
-        address: server.address(),
+        addresses: server.addresses().to_vec(),
         encoding: common.encoding.into(),
         at_once: (common.opening_at_once as usize / parts.len().max(1)).max(1),
         heartbeat_ms: schedule.heartbeat_ms,
@@ -94,9 +94,13 @@ pub fn play<S: Scenario + Send>(
     let start = OnceLock::<Instant>::new();
     let failed = AtomicUsize::new(0);
     let playing = AtomicUsize::new(parts.len());
-    let resident_before = server.process().and_then(Process::resident_bytes);
+    let processes = server.processes();
+    let resident_before = processes.resident_bytes();
     let work = |part: Part<S>, others: usize| {
-        let opening = Opening { others, ..opening };
+        let opening = Opening {
+            others,
+            ..opening.clone()
+        };
         let opened = open(opening, part.accounts, schedule.opens_first);
         failed.fetch_add(usize::from(opened.is_err()), Ordering::Relaxed);
         gate.wait();
@@ -131,7 +135,7 @@ pub fn play<S: Scenario + Send>(
             let _ = start.set(begins);
         }
         gate.wait();
-        let mut cost = measure(begins, schedule.window, server.process(), &playing);
+        let mut cost = measure(begins, schedule.window, &processes, &playing);
         cost.resident_before = resident_before;
         gate.wait();
         let mut played = Played {
@@ -211,7 +215,7 @@ fn open(opening: Opening, accounts: Vec<Account>, opens_first: bool) -> Result<E
 fn measure(
     begins: Instant,
     window: Option<(Duration, Duration)>,
-    server: Option<Process>,
+    server: &Processes,
     playing: &AtomicUsize,
 ) -> Cost {
     let (from, to) = window.map_or((begins, None), |(from, to)| {
@@ -220,20 +224,20 @@ fn measure(
     let is_playing = || playing.load(Ordering::Acquire) > 0;
     sleep_until(from, &is_playing);
     let began = Instant::now();
-    let (server_before, own_before) = (server.and_then(Process::cpu), Process::own().cpu());
-    let mut resident_max = server.and_then(Process::resident_bytes);
+    let (server_before, own_before) = (server.cpu(), Processes::own().cpu());
+    let mut resident_max = server.resident_bytes();
     while is_playing() && to.is_none_or(|to| Instant::now() < to) {
         let look = Instant::now() + LOOK_EVERY;
         sleep_until(to.map_or(look, |to| to.min(look)), &is_playing);
         // Looking costs the server a lock on its memory map: not while somebody waits for its answers.
         if to.is_none() {
-            resident_max = resident_max.max(server.and_then(Process::resident_bytes));
+            resident_max = resident_max.max(server.resident_bytes());
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    let own_cpu = Process::own().cpu().unwrap_or_default();
-    let server_cpu = server.and_then(Process::cpu);
-    let resident_after = server.and_then(Process::resident_bytes);
+    let own_cpu = Processes::own().cpu().unwrap_or_default();
+    let server_cpu = server.cpu();
+    let resident_after = server.resident_bytes();
     while is_playing() {
         thread::sleep(LOOK_EVERY);
     }

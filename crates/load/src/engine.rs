@@ -72,10 +72,10 @@ pub trait Scenario {
 }
 
 /// How sessions are opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
-    /// The server.
-    pub address: SocketAddr,
+    /// The servers: sessions go to them in turn.
+    pub addresses: Vec<SocketAddr>,
     /// How frames are written.
     pub encoding: Encoding,
     /// How many are opened at the same time.
@@ -84,6 +84,13 @@ pub struct Opening {
     pub heartbeat_ms: Option<u64>,
     /// How many sessions other threads have.
     pub others: usize,
+}
+
+impl Opening {
+    /// The server of a session.
+    pub(crate) fn address(&self, index: usize) -> SocketAddr {
+        self.addresses[(self.others + index) % self.addresses.len()]
+    }
 }
 
 /// Heartbeats of all sessions.
@@ -143,7 +150,6 @@ impl Engine {
         Ok(Engine {
             poll,
             buffer: vec![0; READ_BUFFER_BYTES],
-            opening,
             began: Vec::with_capacity(tokens.len()),
             waiting: tokens.len(),
             under_way: 0,
@@ -154,6 +160,7 @@ impl Engine {
                 ..Heartbeats::default()
             },
             sessions: Sessions::new(tokens, opening.encoding),
+            opening,
         })
     }
 
@@ -217,12 +224,12 @@ impl Engine {
                 break;
             };
             session
-                .connect(index, self.opening, self.poll.registry())
+                .connect(index, &self.opening, self.poll.registry())
                 .map_err(Error::doing(format!(
                     "connecting to {}",
-                    self.opening.address
+                    self.opening.address(index)
                 )))?;
-            let host = self.opening.address.to_string();
+            let host = self.opening.address(index).to_string();
             let request = websocket::upgrade_request(&host, self.opening.encoding.subprotocol());
             self.sessions.put_raw(index, request.as_bytes());
             self.began.push(now);

@@ -6,39 +6,52 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// A process that is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process(u32);
+/// Processes that are looked at; what is said of them is the sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processes(Vec<u32>);
 
-impl Process {
-    /// The process with this id.
+impl Processes {
+    /// The processes with these ids.
     #[must_use]
-    pub fn new(pid: u32) -> Process {
-        Process(pid)
+    pub fn new(pids: Vec<u32>) -> Processes {
+        Processes(pids)
     }
 
     /// The generator itself.
     #[must_use]
-    pub fn own() -> Process {
-        Process(std::process::id())
+    pub fn own() -> Processes {
+        Processes(vec![std::process::id()])
     }
 
-    /// CPU time of all its threads so far, in user and kernel.
+    /// CPU time of all their threads so far, in user and kernel. `None` if one is not there, or there is none.
     #[must_use]
-    pub fn cpu(self) -> Option<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
-        parse_cpu(&stat, rustix::param::clock_ticks_per_second())
+    pub fn cpu(&self) -> Option<Duration> {
+        self.sum(cpu_of)
     }
 
-    /// Resident memory in bytes, to the page.
+    /// Resident memory in bytes, to the page. `None` if one is not there, or there is none.
     #[must_use]
-    pub fn resident_bytes(self) -> Option<u64> {
-        // `smaps_rollup` counts pages; the figure in `status` may lag behind by megabytes.
-        let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.0)).ok();
-        read("smaps_rollup")
-            .and_then(|text| parse_kb(&text, "Rss:"))
-            .or_else(|| read("status").and_then(|text| parse_kb(&text, "VmRSS:")))
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.sum(resident_bytes_of)
     }
+
+    fn sum<T: std::iter::Sum>(&self, of: impl Fn(u32) -> Option<T>) -> Option<T> {
+        let all: Option<T> = self.0.iter().map(|pid| of(*pid)).sum();
+        all.filter(|_| !self.0.is_empty())
+    }
+}
+
+fn cpu_of(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_cpu(&stat, rustix::param::clock_ticks_per_second())
+}
+
+fn resident_bytes_of(pid: u32) -> Option<u64> {
+    // `smaps_rollup` counts pages; the figure in `status` may lag behind by megabytes.
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    read("smaps_rollup")
+        .and_then(|text| parse_kb(&text, "Rss:"))
+        .or_else(|| read("status").and_then(|text| parse_kb(&text, "VmRSS:")))
 }
 
 /// Raises this process's limit of open files as far as it may; children inherit it.
@@ -107,9 +120,9 @@ mod tests {
 
     #[test]
     fn this_process_can_be_looked_at() {
-        assert!(Process::own().cpu().is_some());
+        assert!(Processes::own().cpu().is_some());
         assert!(
-            Process::own()
+            Processes::own()
                 .resident_bytes()
                 .is_some_and(|bytes| bytes > 100_000)
         );

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::Error;
 use crate::args::Common;
-use crate::process::{Process, disk_bytes};
+use crate::process::{Processes, disk_bytes};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
@@ -36,11 +36,11 @@ const WIDE: [(&str, &str); 12] = [
     ("limits.connections_max", "10000000"),
 ];
 
-/// The server under load.
+/// The server under load, or those of a cluster.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
-    pid: Option<u32>,
+    addresses: Vec<SocketAddr>,
+    pids: Vec<u32>,
     own: Option<Own>,
 }
 
@@ -60,8 +60,8 @@ impl Server {
     pub fn find(common: &Common) -> Result<Server, Error> {
         let Some(program) = &common.spawn else {
             return Ok(Server {
-                address: common.server,
-                pid: common.server_pid,
+                addresses: common.server.clone(),
+                pids: common.server_pid.clone(),
                 own: None,
             });
         };
@@ -83,8 +83,8 @@ impl Server {
         settings.extend(common.settings.iter().cloned());
         let child = start(program, &settings, directory.path(), address)?;
         Ok(Server {
-            address,
-            pid: Some(child.id()),
+            addresses: vec![address],
+            pids: vec![child.id()],
             own: Some(Own {
                 program: program.clone(),
                 settings,
@@ -94,16 +94,16 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// Where they listen: at least one.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
-    /// Its process, if it is known.
+    /// Their processes, as far as they are known.
     #[must_use]
-    pub fn process(&self) -> Option<Process> {
-        self.pid.map(Process::new)
+    pub fn processes(&self) -> Processes {
+        Processes::new(self.pids.clone())
     }
 
     /// What it keeps on disk, in bytes, if it is ours.
@@ -127,9 +127,9 @@ impl Server {
             &own.program,
             &own.settings,
             own.directory.path(),
-            self.address,
+            self.addresses[0],
         )?;
-        self.pid = Some(own.child.id());
+        self.pids = vec![own.child.id()];
         Ok(true)
     }
 }

@@ -207,10 +207,10 @@ impl Session {
     pub(crate) fn connect(
         &mut self,
         index: usize,
-        opening: Opening,
+        opening: &Opening,
         registry: &Registry,
     ) -> io::Result<()> {
-        let address = opening.address;
+        let address = opening.address(index);
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;

@@ -30,7 +30,7 @@ use crate::session::Sessions;
 /// # Errors
 /// When it could not be played.
 pub fn run(common: &Common, args: &FanoutArgs, server: &Server) -> Result<Report, Error> {
-    let accounts = sign_up(server.address(), args.members as usize)?;
+    let accounts = sign_up(server.addresses()[0], args.members as usize)?;
     let group = create_group(common, server, &accounts)?;
     let writers = (args.senders as usize).min(accounts.len());
     // Spread over all members, and so over all threads.

@@ -22,10 +22,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When it could not be played.
 pub fn run(common: &Common, args: &IdleArgs, server: &mut Server) -> Result<Report, Error> {
-    let accounts = sign_up(server.address(), args.sessions as usize)?;
+    let accounts = sign_up(server.addresses()[0], args.sessions as usize)?;
     if server.restart()? {
         // What starting up itself needs is not to be taken for the sessions'.
-        sign_up(server.address(), 1)?;
+        sign_up(server.addresses()[0], 1)?;
         std::thread::sleep(SETTLE);
     }
     let length = duration(args.seconds);

@@ -35,7 +35,7 @@ use crate::session::Sessions;
 /// When it could not be played.
 pub fn run(common: &Common, args: &ChatArgs, server: &Server) -> Result<Report, Error> {
     let pairs = args.pair_count();
-    let accounts = sign_up(server.address(), 2 * pairs)?;
+    let accounts = sign_up(server.addresses()[0], 2 * pairs)?;
     let ranges = split(pairs, common.threads);
     let threads = ranges.len();
     let parts = ranges.into_iter().map(|range| {

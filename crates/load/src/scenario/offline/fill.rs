@@ -34,7 +34,7 @@ pub(super) fn fill(
     devices: &[Account],
 ) -> Result<Filled, Error> {
     let count = (args.senders as usize).min(devices.len());
-    let accounts = sign_up(server.address(), count)?;
+    let accounts = sign_up(server.addresses()[0], count)?;
     let part = |range: std::ops::Range<usize>| {
         let writer = |number: usize| Writer {
             recipients: devices

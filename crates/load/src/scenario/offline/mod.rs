@@ -30,7 +30,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// # Errors
 /// When it could not be played.
 pub fn run(common: &Common, args: &OfflineArgs, server: &Server) -> Result<Report, Error> {
-    let devices = sign_up(server.address(), args.devices as usize)?;
+    let devices = sign_up(server.addresses()[0], args.devices as usize)?;
     let filled = fill(common, args, server, &devices)?;
 
     let part = |range: std::ops::Range<usize>| {
