@@ -52,6 +52,7 @@ struct Inner {
     /// What each conversation contributes to the digest, in the order of their ids.
     parts: Vec<(ConversationId, Part)>,
     sum: Part,
+    reading_logs: Vec<ConversationId>,
 }
 
 /// What a conversation contributes to a user's digest.
@@ -261,6 +262,17 @@ impl UserHub {
     /// The user's inbox was looked at.
     pub fn set_refreshed(&self, at: Time) {
         self.refreshed.fetch_max(at.0, Ordering::Relaxed);
+    }
+
+    /// The conversations of which the inbox does not say how far they are.
+    #[must_use]
+    pub fn reading_logs(&self) -> Vec<ConversationId> {
+        self.lock().reading_logs.clone()
+    }
+
+    /// Says which conversations those are, as of the last look.
+    pub fn set_reading_logs(&self, conversations: Vec<ConversationId>) {
+        self.lock().reading_logs = conversations;
     }
 
     /// The conversations that contribute to the digest.

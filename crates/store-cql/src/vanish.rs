@@ -10,7 +10,7 @@ use tidings_core::log::{LogId, SEQ_MAX, Seq};
 use tidings_store::StoreError;
 
 use crate::cql::{damaged, seq_number};
-use crate::rows::{self, Altering, CLIENT, Class, ENTRY, EntryRow};
+use crate::rows::{self, Altering, CLIENT, ENTRY, EntryRow};
 use crate::schema::{bucket_of, first_of, last_of};
 use crate::store::{Inner, List, LogMark};
 
@@ -79,14 +79,17 @@ impl Inner {
     }
 
     /// Also the copies of appends that died before their batch, most likely of the same message: a retry took the seq.
+    /// They may be of the other class, if the retention was changed in between.
     async fn drop_body(&self, log: LogId, row: &EntryRow) -> Result<(), StoreError> {
         let seq = row.envelope.seq;
-        let statement = match row.class {
-            Class::Kept => &self.cql.statements.erase_kept,
-            Class::Bounded => &self.cql.statements.erase_bounded,
-        };
-        let values = (log.to_bytes(), bucket_of(seq), seq_number(seq));
-        self.cql.write(statement, values).await
+        let place = || (log.to_bytes(), bucket_of(seq), seq_number(seq));
+        let statements = &self.cql.statements;
+        try_join(
+            self.cql.write(&statements.erase_kept, place()),
+            self.cql.write(&statements.erase_bounded, place()),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// [`tidings_store::Store::trim`].

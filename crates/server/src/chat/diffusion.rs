@@ -52,6 +52,11 @@ impl Diffusion {
         }
     }
 
+    /// Other servers may write heads at any time: as if they were written.
+    pub(super) fn is_shared(&mut self) {
+        self.heads_written = true;
+    }
+
     /// Whether heads are in the rows.
     pub(super) fn writes(self, members: u32, limit: u32) -> bool {
         self.plan(members, limit) == Plan::Write
@@ -86,6 +91,7 @@ impl Chat {
         conversation: &Conversation,
         decided: &Decided,
     ) -> Result<(), Problem> {
+        self.learn_diffusion(conversation).await?;
         let Some(switch) = conversation.try_loaded().and_then(|loaded| {
             let plan = self.plan(&loaded, decided);
             (plan == Plan::SwitchThenNone).then(|| switch_marks(conversation, &loaded, decided))
@@ -98,6 +104,29 @@ impl Chat {
             .map_err(problem_of_store)?;
         if let Some(mut loaded) = conversation.try_loaded() {
             loaded.diffusion.switches += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads the conversation's own row again after another server changed who is in: it may have switched.
+    pub(super) async fn learn_diffusion(&self, conversation: &Conversation) -> Result<(), Problem> {
+        let is_known = |loaded: &Loaded| !loaded.diffusion_is_old;
+        if conversation
+            .try_loaded()
+            .is_none_or(|loaded| is_known(&loaded))
+        {
+            return Ok(());
+        }
+        let row = self
+            .store
+            .marks(conversation.log(), conversation.id.0)
+            .await;
+        let row = row.map_err(problem_of_store)?;
+        if let Some(mut loaded) = conversation.try_loaded() {
+            for mark in row.iter().filter(|mark| mark.kind == MarkKind::Head) {
+                loaded.diffusion.note(mark);
+            }
+            loaded.diffusion_is_old = false;
         }
         Ok(())
     }

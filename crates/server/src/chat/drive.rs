@@ -47,8 +47,8 @@ pub(super) struct Decided {
     pub erase: Vec<Seq>,
     accepted: Vec<Accepted>,
     refused: Vec<(usize, Problem)>,
-    /// The head that it was decided against.
-    base: Seq,
+    /// As far as what belongs to the entries is known to be done, when it was decided.
+    settled: Seq,
     /// The state after the batch, and the members that it names.
     pub state: State,
     pub members: MemberMap,
@@ -127,6 +127,7 @@ impl Chat {
                 Err(AppendError::Conflict { head }) => {
                     tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
                     is_level = true;
+                    conversation.queue().turns.met();
                     if let Err(problem) = self.catch_up(conversation).await {
                         return self.refuse_all(conversation, batch, &problem);
                     }
@@ -218,10 +219,10 @@ impl Chat {
 
     /// Whether a decision must not stand unless the state is level with the store: what is accepted commits only
     /// if it is, what is refused is not checked by anybody else. And a retry that found its entry beyond what is
-    /// in memory is answered only when what belongs to that entry is done, whoever died over it.
+    /// known to be settled is answered only when what belongs to that entry is done, whoever died over it.
     pub(super) fn must_be_level(&self, decided: &Decided) -> bool {
         let is_refused = |(_, problem): &(usize, Problem)| problem.code != Code::Behind;
-        let is_beyond = |accepted: &Accepted| accepted.seq > decided.base;
+        let is_beyond = |accepted: &Accepted| accepted.seq > decided.settled;
         self.is_shared()
             && (decided.refused.iter().any(is_refused)
                 || (decided.entries.is_empty() && decided.accepted.iter().any(is_beyond)))
@@ -244,7 +245,7 @@ impl Chat {
                 erase: Vec::new(),
                 accepted: Vec::new(),
                 refused: Vec::new(),
-                base: loaded.state.seq,
+                settled: loaded.settled,
                 state: loaded.state.clone(),
                 members: named_members(&loaded, batch),
             }
@@ -472,10 +473,11 @@ impl Chat {
             let received = batch.iter().map(|queued| queued.received).min();
             self.answer_decided(conversation, batch, &decided);
             self.publish(conversation, &mut loaded, &decided.entries);
+            loaded.was_settled(&decided.entries);
             self.tell_entries(conversation, &loaded, &decided.entries);
             if wrote_state {
-                let seq = loaded.state.seq;
-                loaded.was_written(seq);
+                // Others may have appended since, and that is in no snapshot of ours.
+                loaded.was_written(decided.state.seq);
             }
             if let Some(received) = received {
                 self.metrics.delivered_after(received.elapsed());

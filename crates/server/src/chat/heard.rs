@@ -16,7 +16,7 @@ use tidings_protocol::send::Sent;
 use tidings_protocol::{Code, Problem, ServerFrame};
 use tokio::sync::oneshot;
 
-use super::level::TOUCHED_LANE;
+use super::level::{TOUCHED_LANE, touched_at};
 use super::loaded::{Loaded, UserMarks};
 use super::queue::Queued;
 use super::{Chat, Conversation};
@@ -61,6 +61,9 @@ pub trait Others: Send + Sync + 'static {
         entries: &[Entry],
         users: &mut dyn Iterator<Item = UserId>,
     );
+
+    /// Entries were committed that were not told: these users' servers should look at the log.
+    fn tell_look(&self, conversation: ConversationId, users: &mut dyn Iterator<Item = UserId>);
 
     /// Marks rose.
     fn tell_marks(&self, news: MarksNews, users: &mut dyn Iterator<Item = UserId>);
@@ -129,7 +132,7 @@ impl Chat {
         self.settings.write_heads_members_max
     }
 
-    /// Tells the others of entries that were committed here. `gone`: who is out by them.
+    /// Tells the others of entries that are committed, also those who are out by them.
     pub(super) fn tell_entries(
         &self,
         conversation: &Conversation,
@@ -147,6 +150,14 @@ impl Chat {
             entries,
             &mut users,
         );
+    }
+
+    /// Tells the others to look at the log.
+    pub(super) fn tell_look(&self, conversation: &Conversation, loaded: &Loaded) {
+        if let Some(others) = self.others.get() {
+            let mut users = loaded.present().map(|(user, _)| user);
+            others.tell_look(conversation.id, &mut users);
+        }
     }
 
     /// Tells the others how far somebody is now.
@@ -224,11 +235,7 @@ impl Chat {
                 owner: user.0,
                 kind: MarkKind::Head,
                 lane: TOUCHED_LANE,
-                value: MarkValue {
-                    seq: at.0,
-                    at,
-                    ..MarkValue::default()
-                },
+                value: touched_at(at),
             })
             .collect()
     }
@@ -268,19 +275,17 @@ impl Chat {
         answered: Forwarded,
     ) {
         let answers = tokio::time::timeout(FORWARDED_FOR, answered).await;
-        let is_drained = |answer: &Result<Sent, Problem>| {
+        // It is about to go, or of an earlier version: this server can do what that one cannot.
+        let is_for_here = |answer: &Result<Sent, Problem>| {
             answer
                 .as_ref()
-                .is_err_and(|problem| problem.code == Code::Draining)
+                .is_err_and(|problem| matches!(problem.code, Code::Draining | Code::UpdateNeeded))
         };
         match answers {
-            Ok(Ok(answers)) if answers.len() == batch.len() && !answers.iter().any(is_drained) => {
+            Ok(Ok(answers)) if answers.len() == batch.len() && !answers.iter().any(is_for_here) => {
                 for (queued, answer) in batch.into_iter().zip(answers) {
                     let settled = answer.as_ref().map(|_| ());
                     conversation.queue().refused.settled(&queued, settled);
-                    if answer.is_ok() {
-                        self.metrics.message_accepted();
-                    }
                     self.answer(queued.reply, queued.command.client_id, answer);
                 }
                 self.ready_again(conversation);
@@ -313,7 +318,16 @@ impl Chat {
             state.seq > 0 && state.generation == generation && first <= state.seq + 1
         });
         if follows {
-            conversation.queue().turns.met();
+            if let Some(mut loaded) = conversation.try_loaded() {
+                let is_news = entries
+                    .last()
+                    .is_some_and(|last| last.seq() > loaded.state.seq);
+                loaded.was_settled(&entries);
+                drop(loaded);
+                if is_news {
+                    conversation.queue().turns.met();
+                }
+            }
             return self.apply_committed(&conversation, &entries);
         }
         let chat = self.clone();

@@ -224,6 +224,9 @@ impl Chat {
             Ok(()) => self.appended(&conversation, batch, decided, took).await,
             Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
                 tracing::info!(conversation = %conversation.id, %error, "somebody else appended: deciding again");
+                if matches!(error, AppendError::Conflict { .. }) {
+                    conversation.queue().turns.met();
+                }
                 tokio::spawn(self.clone().drive(conversation, batch, true));
                 return;
             }

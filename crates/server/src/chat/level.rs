@@ -9,27 +9,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidings_core::entry::Entry;
-use tidings_core::log::LogId;
+use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::sync::{ConversationFrame, Gone};
-use tidings_protocol::{Problem, ServerFrame};
+use tidings_protocol::{Code, Problem, ServerFrame};
 use tidings_store::{Direction, Durability, ReadLog, StoreError, Want};
 
 use super::inbox::summary;
 use super::loaded::{Loaded, Rows, UserMarks};
 use super::{Chat, Conversation, Row, problem_of_store};
+use crate::cluster::CLOCK_APART_MS;
 use crate::hub::Part;
 use crate::session::Event;
 
-/// How far the clocks of two servers may be apart, there and back: those beyond half of it take no sends.
-const CLOCKS_APART_MS: u64 = 10_000;
+/// How long a write to the store may take, its repetitions included.
+const WRITES_TAKE_MS: u64 = 15_000;
+/// What was touched so long before the last look may be news: the clocks of two servers differ (one that is further
+/// off than this from the others' takes no sends), and a time is taken before it is written.
+const CLOCKS_APART_MS: u64 = 2 * CLOCK_APART_MS + WRITES_TAKE_MS;
 /// Entries that are read at a time …
 const PAGE: usize = 1_000;
 /// … and their bytes.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The lane of the mark that says when something besides the head last moved; the head itself is in lane 0.
 pub(super) const TOUCHED_LANE: u32 = 2;
+
+/// The value of a mark that says when something last moved.
+pub(super) fn touched_at(at: Time) -> MarkValue {
+    MarkValue {
+        seq: at.0,
+        at,
+        ..MarkValue::default()
+    }
+}
 
 impl Chat {
     /// Brings a conversation level with its log before something is read or refused by it. Where nobody else
@@ -44,7 +57,8 @@ impl Chat {
         }
     }
 
-    /// Reads what is in the log and not in memory, and tells it to the sessions here. Answers the entries.
+    /// Reads what is in the log and not in memory, tells it to the sessions here, and does what whoever appended it may
+    /// have died before doing. Answers the entries.
     pub(super) async fn catch_up(
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
@@ -92,12 +106,16 @@ impl Chat {
                 return Ok(caught);
             }
             self.apply_committed(conversation, &page.entries);
+            if conversation
+                .try_loaded()
+                .is_some_and(|loaded| loaded.state.seq < from)
+            {
+                // An entry of a later version: nothing behind it can be served here.
+                return Err(Problem::new(Code::UpdateNeeded));
+            }
             caught.extend(page.entries);
         }
-        if !caught.is_empty() {
-            conversation.queue().turns.met();
-            self.mend_rows(conversation).await?;
-        }
+        self.settle_rows(conversation, head.seq).await?;
         Ok(caught)
     }
 
@@ -106,11 +124,18 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
     ) -> Result<(), Problem> {
+        let before = conversation.try_loaded().map_or(0, |loaded| loaded.settled);
         let entries = self.catch_up(conversation).await?;
-        if let Some(loaded) = conversation.try_loaded()
-            && !entries.is_empty()
-        {
-            self.tell_entries(conversation, &loaded, &entries);
+        if let Some(loaded) = conversation.try_loaded() {
+            let is_told = entries
+                .first()
+                .is_some_and(|first| first.seq() <= before + 1);
+            if is_told {
+                self.tell_entries(conversation, &loaded, &entries);
+            } else if loaded.settled > before {
+                // What was caught up with earlier could not be settled then, and was not told.
+                self.tell_look(conversation, &loaded);
+            }
         }
         Ok(())
     }
@@ -126,6 +151,8 @@ impl Chat {
                 return;
             };
             let before = loaded.state.settings.retention;
+            let members = |entry: &Entry| entry.envelope.kind.changes_members();
+            loaded.diffusion_is_old |= entries.iter().any(members);
             self.publish(conversation, &mut loaded, entries);
             before
         };
@@ -152,6 +179,9 @@ impl Chat {
         }
         for user in before {
             if loaded.member_in(user).is_none() {
+                loaded
+                    .lookers
+                    .retain(|_, session| session.caller.user != user);
                 self.announce_gone(id, &loaded, user);
             }
         }
@@ -188,7 +218,7 @@ impl Chat {
     /// died between an append and them.
     pub(super) async fn read(&self, id: ConversationId) -> Result<Loaded, StoreError> {
         let mut tries = 0;
-        let (loaded, rows) = loop {
+        let (mut loaded, rows) = loop {
             tries += 1;
             match Loaded::read(&*self.store, id, &self.clock).await {
                 // Somebody else trimmed or wrote a state in between: what was read does not fit together.
@@ -198,26 +228,61 @@ impl Chat {
         };
         if self.is_shared() {
             let log = LogId::conversation(id);
+            // Somebody else may write them at any time.
+            loaded.diffusion.is_shared();
             let owed = loaded.rows_owed(log, &rows, self.write_heads_members_max());
             if !owed.is_empty() {
+                let owed = self.with_news(owed);
                 self.store.raise_marks(owed, Durability::Now).await?;
             }
+            loaded.settled = loaded.state.seq;
         }
         Ok(loaded)
     }
 
-    /// As when loading, after entries that others appended.
-    async fn mend_rows(&self, conversation: &Arc<Conversation>) -> Result<(), Problem> {
+    /// As when loading, after entries that others appended up to `seq`: their heads are in the members' inboxes, which
+    /// say that there is news.
+    async fn settle_rows(&self, conversation: &Arc<Conversation>, seq: Seq) -> Result<(), Problem> {
+        let is_settled = |loaded: &Loaded| loaded.settled >= seq;
+        if conversation
+            .try_loaded()
+            .is_none_or(|loaded| is_settled(&loaded))
+        {
+            return Ok(());
+        }
+        self.learn_diffusion(conversation).await?;
         let heads = conversation
             .try_loaded()
             .map(|loaded| loaded.heads(conversation.log(), self.write_heads_members_max()));
         let heads = heads.unwrap_or_default();
-        if heads.is_empty() {
-            return Ok(());
+        if !heads.is_empty() {
+            // Durable before anybody is answered by what was read: the answer says that all is done.
+            let raised = self
+                .store
+                .raise_marks(self.with_news(heads), Durability::Now)
+                .await;
+            raised.map_err(problem_of_store)?;
         }
-        // Durable before anybody is answered by what was read: the answer says that all is done.
-        let raised = self.store.raise_marks(heads, Durability::Now).await;
-        raised.map_err(problem_of_store)
+        if let Some(mut loaded) = conversation.try_loaded() {
+            loaded.settled = loaded.settled.max(seq);
+        }
+        Ok(())
+    }
+
+    /// Marks that are raised late, and with the heads among them that there is news now: the times of the heads are
+    /// those of their entries.
+    fn with_news(&self, mut marks: Vec<Mark>) -> Vec<Mark> {
+        let now = self.clock.now();
+        let heads = marks.iter().filter(|mark| mark.kind == MarkKind::Head);
+        let news: Vec<Mark> = heads
+            .map(|head| Mark {
+                lane: TOUCHED_LANE,
+                value: touched_at(now),
+                ..*head
+            })
+            .collect();
+        marks.extend(news);
+        marks
     }
 
     /// Looks whether anything moved in a connected user's inbox since it was last looked at, and if so brings
@@ -236,7 +301,8 @@ impl Chat {
         let touched = self.store.touched(user).await.map_err(problem_of_store)?;
         let refreshed = hub.refreshed();
         if touched.plus_millis(CLOCKS_APART_MS) < refreshed {
-            return Ok(());
+            // The inbox does not say what happens in large groups.
+            return self.level_large(hub.reading_logs()).await;
         }
         let rows = self.rows_of(user).await?;
         let known: BTreeSet<ConversationId> = hub.conversations().into_iter().collect();
@@ -246,6 +312,8 @@ impl Chat {
             let is_new = !is_first && !known.contains(&row.id);
             self.refresh_one(user, row, is_new, refreshed).await?;
         }
+        let large = rows.iter().filter(|row| row.head.is_none());
+        hub.set_reading_logs(large.map(|row| row.id).collect());
         let rows: BTreeSet<ConversationId> = rows.iter().map(|row| row.id).collect();
         for id in known.difference(&rows) {
             // The user is out, or an append that takes it in is half done: the log knows.
@@ -254,6 +322,20 @@ impl Chat {
             self.mend_row(&conversation, user, false).await?;
         }
         hub.set_refreshed(now);
+        Ok(())
+    }
+
+    /// Brings conversations level whose heads are in no inbox; each once in a while, whoever asks.
+    async fn level_large(
+        self: &Arc<Self>,
+        conversations: Vec<ConversationId>,
+    ) -> Result<(), Problem> {
+        for id in conversations {
+            let conversation = self.open(id).await?;
+            if conversation.queue().turns.may_look() {
+                self.catch_up(&conversation).await?;
+            }
+        }
         Ok(())
     }
 

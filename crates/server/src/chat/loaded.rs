@@ -45,8 +45,12 @@ pub(super) struct Loaded {
     pub lookers: HashMap<u64, Arc<Session>>,
     /// How heads reach the members' inboxes.
     pub diffusion: Diffusion,
+    /// Another server may have switched since it was read.
+    pub diffusion_is_old: bool,
     /// Members whose marks moved and were not told yet.
     pub untold: BTreeSet<UserId>,
+    /// As far as what belongs to the entries, besides them, is known to be durable: the rows of inboxes.
+    pub settled: Seq,
     /// Members of a large group whose marks moved at another server and were not told here yet.
     pub heard: BTreeSet<UserId>,
     /// Steps whose time is to be kept once their second is over: the last of that second.
@@ -166,8 +170,10 @@ impl Loaded {
             tail: VecDeque::new(),
             lookers: HashMap::new(),
             diffusion: Diffusion::default(),
+            diffusion_is_old: false,
             untold: BTreeSet::new(),
             heard: BTreeSet::new(),
+            settled: 0,
             steps_due: BTreeMap::new(),
             telling: false,
             stepping: false,
@@ -261,6 +267,15 @@ impl Loaded {
         self.written = self.written.max(seq);
         if seq == self.state.seq {
             self.changed.clear();
+        }
+    }
+
+    /// Entries are committed with all that belongs to them.
+    pub(super) fn was_settled(&mut self, entries: &[Entry]) {
+        if let (Some(first), Some(last)) = (entries.first(), entries.last())
+            && first.seq() <= self.settled + 1
+        {
+            self.settled = self.settled.max(last.seq());
         }
     }
 

@@ -33,40 +33,39 @@ impl Chat {
         let known = entries.partition_point(|entry| entry.seq() <= loaded.state.seq);
         let entries = entries.get(known..).unwrap_or_default();
         let mut told = 0;
+        let mut end = entries.len();
         for (index, entry) in entries.iter().enumerate() {
-            if !entry.envelope.kind.changes_members() {
-                self.advance(conversation, loaded, entry);
-                continue;
+            let applies = if entry.envelope.kind.changes_members() {
+                let before = entries.get(told..index).unwrap_or_default();
+                self.push_entries(conversation.id, loaded, before);
+                told = index + 1;
+                self.publish_membership(conversation, loaded, entry)
+            } else {
+                advance(conversation, loaded, entry)
+            };
+            if !applies {
+                end = index;
+                break;
             }
-            self.push_entries(
-                conversation.id,
-                loaded,
-                entries.get(told..index).unwrap_or_default(),
-            );
-            self.publish_membership(conversation, loaded, entry);
-            told = index + 1;
         }
-        self.push_entries(
-            conversation.id,
-            loaded,
-            entries.get(told..).unwrap_or_default(),
-        );
-    }
-
-    fn advance(&self, conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) {
-        if let Err(error) = loaded.apply(entry) {
-            // It was decided against this very state, so this is a fault of the program.
-            tracing::error!(conversation = %conversation.id, %error, "a committed entry does not apply");
-        }
+        let rest = entries.get(told..end).unwrap_or_default();
+        self.push_entries(conversation.id, loaded, rest);
     }
 
     /// An entry by which people come, go or change roles: those who stay get the entry, those who came
-    /// the conversation, those who went are told so and nothing else.
-    fn publish_membership(&self, conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) {
+    /// the conversation, those who went are told so and nothing else. Answers whether it applies.
+    fn publish_membership(
+        &self,
+        conversation: &Conversation,
+        loaded: &mut Loaded,
+        entry: &Entry,
+    ) -> bool {
         let id = conversation.id;
         let before: BTreeSet<UserId> = loaded.present().map(|(user, _)| user).collect();
         let told_marks = loaded.tells_marks();
-        self.advance(conversation, loaded, entry);
+        if !advance(conversation, loaded, entry) {
+            return false;
+        }
         if loaded.tells_marks() && !told_marks {
             // From now on everybody is told everybody's marks: their digests say that there is news.
             loaded.tell_all();
@@ -88,6 +87,7 @@ impl Chat {
                 .retain(|_, session| session.caller.user != *user);
             self.announce_gone(id, loaded, *user);
         }
+        true
     }
 
     fn push_entries(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry]) {
@@ -162,4 +162,14 @@ impl Chat {
             self.reconsider_trimming(conversation);
         }
     }
+}
+
+/// Moves the state on over a committed entry. Answers whether it applies: one of a later version does not, and one
+/// that was decided here does, or the program is wrong.
+fn advance(conversation: &Conversation, loaded: &mut Loaded, entry: &Entry) -> bool {
+    let applied = loaded.apply(entry);
+    if let Err(error) = &applied {
+        tracing::error!(conversation = %conversation.id, %error, "a committed entry does not apply");
+    }
+    applied.is_ok()
 }

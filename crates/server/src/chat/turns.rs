@@ -15,19 +15,32 @@ const MET_FOR: Duration = Duration::from_secs(5);
 /// The loser reads and decides again before it appends, for which it needs about twice as long as an append. A pause
 /// is between once and three times as long, so that two do not go on in step.
 const SHARES: (f64, f64) = (1.0, 3.0);
+/// How often the log of a large group is looked at for those who are connected here.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// When somebody else last appended to a conversation.
+/// What is known of others who append to a conversation.
 #[derive(Default)]
 pub(super) struct Turns {
     met: Option<Instant>,
+    /// When the log was last looked at for what others appended.
+    looked: Option<Instant>,
 }
 
 impl Turns {
     /// Somebody else has appended.
     pub(super) fn met(&mut self) {
         self.met = Some(Instant::now());
+    }
+
+    /// Whether the log is to be looked at, which is then done.
+    pub(super) fn may_look(&mut self) -> bool {
+        let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if is_due {
+            self.looked = Some(Instant::now());
+        }
+        is_due
     }
 
     fn are_taken(&self) -> bool {

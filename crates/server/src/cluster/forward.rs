@@ -4,7 +4,8 @@
 //! A server hands over one batch of a conversation at a time and waits for its answers, so that the order in
 //! which a device sent stays.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_core::ConversationId;
@@ -19,13 +20,10 @@ use crate::chat::{Forwarded, Handed, Reply};
 use crate::config::Affinity;
 use crate::session::Caller;
 
-/// With so many that wait, those who gave up are forgotten.
-const FORGOTTEN_AT: usize = 4_096;
-
 /// Answers that are waited for, by request.
 #[derive(Default)]
 pub(super) struct Forwarding {
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
 }
 
 struct Waiting {
@@ -41,9 +39,11 @@ impl Forwarding {
 
     fn wait(&self, request: u64, waiting: Waiting) {
         let mut all = self.lock();
-        if all.len() >= FORGOTTEN_AT {
-            // Answers that were lost: whoever waited has given up.
-            all.retain(|_, waiting| !waiting.answers.is_closed());
+        // All wait equally long: those who have given up are the first.
+        while let Some(first) = all.first_entry()
+            && first.get().answers.is_closed()
+        {
+            first.remove();
         }
         all.insert(request, waiting);
     }
@@ -63,7 +63,7 @@ impl Forwarding {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,15 +91,14 @@ impl Cluster {
         conversation: ConversationId,
         frames: &dyn Fn() -> Option<Vec<Handed>>,
     ) -> Option<Forwarded> {
-        if self.settings.affinity == Affinity::Everybody {
+        let is_connected = self.is_connected.load(Ordering::Relaxed);
+        if self.settings.affinity == Affinity::Everybody || !is_connected {
             return None;
         }
         let node = self
             .peers()
             .holder(self.me, !self.takes_conversations(), &conversation.0)?;
-        let request = self
-            .requests
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
         let forward = Message::Forward(Forward {
             from: self.me,
             request,
@@ -109,7 +108,7 @@ impl Cluster {
                 .collect(),
         });
         let bytes = forward.encode();
-        if !wire::fits(&bytes) || !self.is_connected.load(std::sync::atomic::Ordering::Relaxed) {
+        if !wire::fits(&bytes) {
             return None;
         }
         let (answers, answered) = oneshot::channel();
@@ -123,14 +122,17 @@ impl Cluster {
         let Some(chat) = services.chat.upgrade() else {
             return;
         };
-        let mut waiting = Vec::with_capacity(forward.sends.len());
-        for (user, device, frame) in forward.sends {
+        let sends = forward.sends.iter().map(|(user, device, frame)| {
+            let (user, device) = (*user, *device);
+            Some((Caller { user, device }, decode(frame)?))
+        });
+        // All or none of them: the second of a device must not go in before the first. Their own server works on what
+        // gets no answers.
+        let sends: Vec<(Caller, Send)> = sends.collect::<Option<_>>().unwrap_or_default();
+        let mut waiting = Vec::with_capacity(sends.len());
+        for (caller, send) in sends {
             let (reply, answer) = oneshot::channel();
-            match decode(&frame) {
-                Some(send) => chat.send_here(Caller { user, device }, send, Reply::Once(reply)),
-                // The sender's server works on it itself.
-                None => drop(reply),
-            }
+            chat.send_here(caller, send, Reply::Once(reply));
             waiting.push(answer);
         }
         let cluster = self.clone();

@@ -20,7 +20,7 @@ pub(crate) use forward::encode as encode_send;
 pub use notices::Notice;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,7 @@ use crate::users::Users;
 use forward::Forwarding;
 pub use message::NodeId;
 use message::{Beat, Message};
+pub(crate) use peers::CLOCK_APART_MS;
 use peers::Peers;
 use routes::{Routes, UsersOf};
 use wire::To;
@@ -60,6 +61,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(1_000);
 /// Users that are looked at together.
 const LOOKS_AT_ONCE: usize = 16;
+/// How often the clock is compared with the store's, and how long that may take.
+const COMPARE: Duration = Duration::from_secs(5);
+const COMPARE_MAX: Duration = Duration::from_secs(2);
 /// How long a start waits for the clocks of others before it takes sends.
 const CLOCKS_FIRST: Duration = Duration::from_millis(1_500);
 
@@ -95,7 +99,8 @@ pub struct Cluster {
     is_draining: AtomicBool,
     /// The clock of this server is not to be trusted, or not known to be right yet.
     is_off: AtomicBool,
-    store_ahead_ms: AtomicI64,
+    /// How far the store's clock is ahead of this server's, once that is known.
+    store_ahead_ms: Mutex<Option<i64>>,
     notices: notices::Seen,
     requests: AtomicU64,
     services: OnceLock<Services>,
@@ -140,7 +145,7 @@ impl Cluster {
             is_connected: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_off: AtomicBool::new(true),
-            store_ahead_ms: AtomicI64::new(i64::MAX),
+            store_ahead_ms: Mutex::default(),
             notices: notices::Seen::default(),
             requests: AtomicU64::new(1),
             services: OnceLock::new(),
@@ -171,7 +176,8 @@ impl Cluster {
         let (wired, beats) = (self.clone(), self.clone());
         tokio::join!(
             wired.keep_wire(nats),
-            beats.keep_beats(store_time),
+            beats.keep_beats(),
+            self.keep_comparing(store_time),
             self.keep_notices(),
             self.keep_looking(),
         );
@@ -228,17 +234,12 @@ impl Cluster {
         }
     }
 
-    async fn keep_beats(self: Arc<Self>, store_time: Option<StoreTime>) {
+    async fn keep_beats(self: Arc<Self>) {
         let started = Instant::now();
         let mut ticks = tokio::time::interval(BEAT);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut count = 0_u64;
         loop {
             ticks.tick().await;
-            if let Some(store_time) = store_time.as_ref().filter(|_| count.is_multiple_of(5)) {
-                self.compare_clocks(store_time).await;
-            }
-            count += 1;
             self.say(To::All, &Message::Beat(self.beat()));
             let gone = self.peers().expire(Instant::now());
             for node in gone {
@@ -252,24 +253,29 @@ impl Cluster {
         }
     }
 
-    async fn compare_clocks(&self, store_time: &StoreTime) {
-        let before = self.clock.now();
-        let asked = tokio::time::timeout(Duration::from_secs(2), store_time()).await;
-        let after = self.clock.now();
-        if let Ok(Some(theirs)) = asked {
-            let ours = before.0 + after.0.saturating_sub(before.0) / 2;
-            let ahead = i64::try_from(theirs.0).unwrap_or(0) - i64::try_from(ours).unwrap_or(0);
-            self.store_ahead_ms.store(ahead, Ordering::Relaxed);
+    /// Compares this server's clock with the store's. Beside the heartbeat: a store may take its time.
+    async fn keep_comparing(&self, store_time: Option<StoreTime>) {
+        let Some(store_time) = store_time else {
+            return;
+        };
+        loop {
+            let before = self.clock.now();
+            let asked = tokio::time::timeout(COMPARE_MAX, store_time()).await;
+            let after = self.clock.now();
+            if let Ok(Some(theirs)) = asked {
+                let ours = before.0 + after.0.saturating_sub(before.0) / 2;
+                let ahead = i64::try_from(theirs.0).unwrap_or(0) - i64::try_from(ours).unwrap_or(0);
+                *self.store_ahead_ms() = Some(ahead);
+            }
+            tokio::time::sleep(COMPARE).await;
         }
     }
 
     /// A server whose clock is far from the others' steps aside, and says why.
     fn judge_clock(&self) {
-        let store = self.store_ahead_ms.load(Ordering::Relaxed);
-        let ahead_ms = self
-            .peers()
-            .clock_ahead_ms((store != i64::MAX).then_some(store));
-        let is_off = ahead_ms.unsigned_abs() > peers::CLOCK_APART_MS;
+        let store = *self.store_ahead_ms();
+        let ahead_ms = self.peers().clock_ahead_ms(store);
+        let is_off = ahead_ms.unsigned_abs() > CLOCK_APART_MS;
         if is_off {
             let words = if ahead_ms > 0 { "ahead of" } else { "behind" };
             self.health.unfit(
@@ -597,6 +603,11 @@ impl Cluster {
         });
     }
 
+    fn store_ahead_ms(&self) -> MutexGuard<'_, Option<i64>> {
+        let locked = self.store_ahead_ms.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn here(&self) -> MutexGuard<'_, UsersOf> {
         self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -629,6 +640,10 @@ impl Others for Cluster {
                 false => Message::Look { conversation },
             }
         });
+    }
+
+    fn tell_look(&self, conversation: ConversationId, users: &mut dyn Iterator<Item = UserId>) {
+        self.say_to_users(users, || Message::Look { conversation });
     }
 
     fn tell_marks(&self, news: MarksNews, users: &mut dyn Iterator<Item = UserId>) {

@@ -2,7 +2,7 @@
 //! an account changed. They are documents under the minute and time at which they were written, and every server
 //! reads the newest again and again; a message says only "look now".
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ use crate::session::Caller;
 /// How often the newest are read.
 const LOOK: Duration = Duration::from_millis(500);
 /// What was written so long ago is looked for again: clocks differ, and a write takes its time.
-const WINDOW_MS: u64 = 15_000;
+const WINDOW_MS: u64 = 25_000;
+/// So long the store keeps them.
+const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Without an answer of the store for so long the server is not fit to serve.
 const UNANSWERED: Duration = Duration::from_secs(10);
 const MINUTE_MS: u64 = 60 * 1_000;
@@ -29,7 +31,7 @@ const PAGE: usize = 1_000;
 /// What was read already.
 #[derive(Default)]
 pub(super) struct Seen {
-    keys: Mutex<BTreeMap<Vec<u8>, ()>>,
+    keys: Mutex<BTreeSet<Vec<u8>>>,
     look: Notify,
 }
 
@@ -43,7 +45,7 @@ impl Seen {
     fn is_new(&self, key: &[u8], oldest: &[u8]) -> bool {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         *keys = keys.split_off(oldest);
-        keys.insert(key.to_vec(), ()).is_none()
+        keys.insert(key.to_vec())
     }
 }
 
@@ -133,10 +135,14 @@ impl Cluster {
     /// Reads notices for as long as the server runs.
     pub(super) async fn keep_notices(&self) {
         let mut answered = tokio::time::Instant::now();
+        // What was written since the last look that succeeded began is new.
+        let mut looked = self.clock.now();
         loop {
-            match self.look_at_notices().await {
+            let now = self.clock.now();
+            match self.look_at_notices(looked.min(now)).await {
                 Ok(()) => {
                     answered = tokio::time::Instant::now();
+                    looked = now;
                     self.health.well("store");
                 }
                 Err(error) if answered.elapsed() >= UNANSWERED => {
@@ -151,9 +157,11 @@ impl Cluster {
         }
     }
 
-    async fn look_at_notices(&self) -> Result<(), StoreError> {
+    /// Reads what was written since a time: usually a moment ago, longer if this server or the store stood still.
+    async fn look_at_notices(&self, since: Time) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let oldest = Time(now.0.saturating_sub(WINDOW_MS));
+        let since = since.0.max(now.0.saturating_sub(KEPT_MS));
+        let oldest = Time(since.saturating_sub(WINDOW_MS));
         let from = key(oldest, [0; 8]);
         // Also of the minute that a clock ahead of ours has begun.
         let (first, last) = (

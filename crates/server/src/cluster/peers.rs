@@ -12,7 +12,7 @@ use super::message::{Beat, NodeId};
 pub(super) const SILENT: Duration = Duration::from_secs(3);
 
 /// How far a clock may be from those of the others.
-pub(super) const CLOCK_APART_MS: u64 = 5_000;
+pub(crate) const CLOCK_APART_MS: u64 = 5_000;
 
 #[derive(Clone, Debug)]
 struct Peer {

@@ -32,7 +32,8 @@ impl Users {
             let blocked = users.blocked_by(caller.user).await?;
             let max = users.settings.blocks_per_user_max;
             if blocked.binary_search(&user).is_ok() {
-                return Ok(());
+                // This may be a retry: whoever blocked may not have told the others.
+                return users.tell_changed(caller.user).await;
             }
             if blocked.len() >= max {
                 return Err(Problem::too_much("blocks_per_user_max", max as u64));
@@ -58,7 +59,7 @@ impl Users {
                 .binary_search(&user)
                 .is_err()
             {
-                return Ok(());
+                return users.tell_changed(caller.user).await;
             }
             users.set_block(caller.user, user, None).await
         })

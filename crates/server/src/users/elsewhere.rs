@@ -20,6 +20,9 @@ const AGAIN: [Duration; 3] = [
     Duration::from_secs(10),
 ];
 
+/// The store did not answer: when it is asked again.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
 impl Users {
     /// Tells the other servers that something of a user's account, devices or blocks changed.
     pub(super) async fn tell_changed(&self, user: UserId) -> Result<(), Problem> {
@@ -56,18 +59,24 @@ impl Users {
                 self.visibility_changed(user);
             }
             Notice::Revoked { caller, token } => {
-                for pause in [Duration::ZERO].into_iter().chain(AGAIN) {
-                    tokio::time::sleep(pause).await;
+                let mut looks = [Duration::ZERO].into_iter().chain(AGAIN);
+                let mut pause = looks.next();
+                while let Some(wait) = pause {
+                    tokio::time::sleep(wait).await;
                     self.tokens.forget(&token);
                     self.forget_all_of(caller.user);
                     let key = record::device_key(caller);
-                    let device = self.document(DocumentKind::Device, key).await;
-                    if device.is_ok_and(|device| device.is_none()) {
-                        self.hub
-                            .close_device(caller.user, caller.device, Code::Revoked);
-                        self.last_seen.forget(caller);
-                        return;
-                    }
+                    pause = match self.document(DocumentKind::Device, key).await {
+                        Ok(None) => {
+                            self.hub
+                                .close_device(caller.user, caller.device, Code::Revoked);
+                            self.last_seen.forget(caller);
+                            return;
+                        }
+                        Ok(Some(_)) => looks.next(),
+                        // Until the store says whether the device is there, this is not done.
+                        Err(_) => Some(UNANSWERED),
+                    };
                 }
             }
         }

@@ -10,14 +10,35 @@ use tidings_protocol::Code;
 use tidings_store::memory::AppendFailure;
 use tokio::sync::oneshot;
 
-use super::world::{Where, World, said};
+use tidings_protocol::ServerFrame;
+use tidings_protocol::entry::Settings;
+
+use super::world::{Device, Where, World, said};
+use crate::chat::turns::LOOK;
 use crate::chat::{Chat, Forwarded, Handed, MarksNews, Others, Reply};
 use crate::cluster::decode_send;
+use crate::config::ChatSettings;
 
 /// A server that hands sends to another one, as long as it may.
 struct Gateway {
     holder: Arc<Chat>,
     hands_over: AtomicBool,
+}
+
+impl Gateway {
+    /// Joins two servers, of which the first hands its sends to the second if it may.
+    fn between(here: &World, there: &World, hands_over: bool) -> Arc<Gateway> {
+        let gateway = |holder: &World, hands_over| {
+            Arc::new(Gateway {
+                holder: holder.chat.clone(),
+                hands_over: AtomicBool::new(hands_over),
+            })
+        };
+        let gateway_of_here = gateway(there, hands_over);
+        here.chat.set_others(gateway_of_here.clone());
+        there.chat.set_others(gateway(here, false));
+        gateway_of_here
+    }
 }
 
 impl Others for Gateway {
@@ -29,6 +50,8 @@ impl Others for Gateway {
         _: &mut dyn Iterator<Item = UserId>,
     ) {
     }
+
+    fn tell_look(&self, _: ConversationId, _: &mut dyn Iterator<Item = UserId>) {}
 
     fn tell_marks(&self, _: MarksNews, _: &mut dyn Iterator<Item = UserId>) {}
 
@@ -86,11 +109,7 @@ impl Others for Gateway {
 async fn a_refusal_at_the_other_server_holds_up_nothing_once_the_send_was_worked_on_here() {
     let here = World::new();
     let there = here.restarted();
-    let gateway = Arc::new(Gateway {
-        holder: there.chat.clone(),
-        hands_over: AtomicBool::new(true),
-    });
-    here.chat.set_others(gateway.clone());
+    let gateway = Gateway::between(&here, &there, true);
     let (anna, ben) = (here.person("anna").await, here.person("ben").await);
     let sent = here.say(&anna, Where::To(ben.caller.user), "one").await;
     let to = Where::In(sent.conversation);
@@ -115,11 +134,7 @@ async fn a_refusal_at_the_other_server_holds_up_nothing_once_the_send_was_worked
 async fn what_came_behind_a_refused_send_waits_for_it_wherever_it_is_worked_on() {
     let here = World::new();
     let there = here.restarted();
-    let gateway = Arc::new(Gateway {
-        holder: there.chat.clone(),
-        hands_over: AtomicBool::new(true),
-    });
-    here.chat.set_others(gateway.clone());
+    let gateway = Gateway::between(&here, &there, true);
     let (anna, ben) = (here.person("anna").await, here.person("ben").await);
     let sent = here.say(&anna, Where::To(ben.caller.user), "one").await;
     let to = Where::In(sent.conversation);
@@ -143,4 +158,49 @@ async fn what_came_behind_a_refused_send_waits_for_it_wherever_it_is_worked_on()
         here.texts(&ben, sent.conversation).await,
         ["one", "two", "three"]
     );
+}
+
+/// Nobody tells anybody, and no inbox says that there is news.
+#[tokio::test]
+async fn what_happens_in_a_large_group_elsewhere_is_found_by_looking() {
+    let here = World::with(ChatSettings {
+        write_heads_members_max: 2,
+        ..ChatSettings::default()
+    });
+    let there = here.restarted();
+    Gateway::between(&here, &there, false);
+    let (anna, ben, cleo) = (
+        here.person("anna").await,
+        here.person("ben").await,
+        here.person("cleo").await,
+    );
+    let group = here.group(&anna, &[&ben, &cleo], Settings::default()).await;
+    let mut away = Device {
+        caller: ben.caller,
+        session: None,
+    };
+    there.connect(&mut away).await;
+    for _ in 0..2 {
+        here.advance(60_000);
+        there.chat.refresh(ben.caller.user).await.unwrap();
+    }
+    away.frames();
+    // A log is not looked at all the time.
+    tokio::time::sleep(LOOK).await;
+
+    here.say(&anna, Where::In(group), "for all").await;
+    here.advance(60_000);
+    there.chat.refresh(ben.caller.user).await.unwrap();
+    let texts: Vec<String> = away
+        .frames()
+        .into_iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Entries(entries) => Some(entries.entries),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|entry| entry.content.map(|content| content.text))
+        .collect();
+    assert_eq!(texts, ["for all"]);
+    assert_eq!(there.digest(&away), here.digest(&ben));
 }
