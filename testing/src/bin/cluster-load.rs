@@ -30,8 +30,9 @@ use tidings_testing::cluster::{Cluster, Ground};
 use tidings_testing::server::Server;
 
 /// What a generator may do that real people on many addresses may, too.
-const WIDE: [(&str, &str); 3] = [
-    ("log.filter", "\"warn\""),
+const WIDE: [(&str, &str); 4] = [
+    ("log.filter", "\"warn,scylla=error\""),
+    ("sessions.heartbeat_ms", "30000"),
     ("limits.address_connections_max", "100000"),
     ("users.address_sign_ups_burst_max", "100000"),
 ];
@@ -56,7 +57,7 @@ struct Row {
 fn main() {
     let mut options = Options {
         seconds: "20".to_owned(),
-        pairs: "100".to_owned(),
+        pairs: "16".to_owned(),
         json: false,
     };
     let mut words = std::env::args().skip(1);
@@ -69,23 +70,16 @@ fn main() {
         }
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut rows = vec![runtime.block_on(embedded(&options))];
+    print_head();
+    show(&options, &runtime.block_on(embedded(&options)));
     for (name, nodes, servers) in [
         ("1 server, 1 Cassandra node", 1, 1),
         ("1 server, 3 Cassandra nodes", 3, 1),
         ("3 servers, 3 Cassandra nodes", 3, 3),
     ] {
         let cassandra = Cassandra::start(nodes);
-        rows.push(runtime.block_on(clustered(&options, name, &cassandra, servers)));
-    }
-    print(&rows);
-    if options.json {
-        for row in &rows {
-            println!(
-                "{}: busy {}\n{}: calm {}",
-                row.name, row.busy, row.name, row.calm
-            );
-        }
+        let row = runtime.block_on(clustered(&options, name, &cassandra, servers));
+        show(&options, &row);
     }
 }
 
@@ -212,7 +206,7 @@ impl Statements {
     }
 }
 
-fn print(rows: &[Row]) {
+fn print_head() {
     println!(
         "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11} {:>10} {:>10}",
         "", "messages", "server µs", "calm p50", "calm p99", "Cassandra", "statements", "bytes"
@@ -221,19 +215,23 @@ fn print(rows: &[Row]) {
         "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11} {:>10} {:>10}",
         "", "per s", "per msg", "ms", "ms", "µs per msg", "per msg", "per msg"
     );
-    for row in rows {
-        let number = |report: &Value, name: &str| report[name].as_f64().unwrap_or(f64::NAN);
-        let [cpu, statements, bytes] = row.cassandra.unwrap_or([f64::NAN; 3]);
-        println!(
-            "{:<30} {:>9.0} {:>10.0} {:>9.2} {:>9.2} {:>11.0} {:>10.1} {:>10.0}",
-            row.name,
-            number(&row.busy, "messages_per_s"),
-            number(&row.busy, "server_cpu_us_per_message"),
-            number(&row.calm, "send_to_sent_p50_ms"),
-            number(&row.calm, "send_to_sent_p99_ms"),
-            cpu,
-            statements,
-            bytes,
-        );
+}
+
+fn show(options: &Options, row: &Row) {
+    let number = |report: &Value, name: &str| report[name].as_f64().unwrap_or(f64::NAN);
+    let [cpu, statements, bytes] = row.cassandra.unwrap_or([f64::NAN; 3]);
+    println!(
+        "{:<30} {:>9.0} {:>10.0} {:>9.2} {:>9.2} {:>11.0} {:>10.1} {:>10.0}",
+        row.name,
+        number(&row.busy, "messages_per_s"),
+        number(&row.busy, "server_cpu_us_per_message"),
+        number(&row.calm, "send_to_sent_p50_ms"),
+        number(&row.calm, "send_to_sent_p99_ms"),
+        cpu,
+        statements,
+        bytes,
+    );
+    if options.json {
+        println!("busy: {}\ncalm: {}", row.busy, row.calm);
     }
 }

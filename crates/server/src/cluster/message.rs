@@ -25,11 +25,12 @@ pub(super) enum Message {
         came: Vec<UserId>,
         went: Vec<UserId>,
     },
-    /// Asks a server for all its users.
-    Ask { node: NodeId },
-    /// Part of the users of a server; the first part begins anew.
+    /// Asks a server for a whole list.
+    Ask { node: NodeId, list: List },
+    /// Part of a list of a server's users; the first part begins anew.
     Users {
         node: NodeId,
+        list: List,
         is_first: bool,
         users: Vec<UserId>,
     },
@@ -70,6 +71,24 @@ pub(super) enum Message {
     Answers { request: u64, answers: Vec<u8> },
 }
 
+/// Lists of users that every server keeps of every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum List {
+    /// Those with sessions there.
+    Connected,
+    /// Those who are online by a session there.
+    Online,
+}
+
+/// What is told of a list with each heartbeat: whoever missed a change sees that it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// How many users.
+    pub(crate) count: u64,
+    /// The sum of their hashes.
+    pub(crate) sum: u64,
+}
+
 /// A server's heartbeat.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Beat {
@@ -87,9 +106,10 @@ pub(super) struct Beat {
     pub(super) takes_conversations: bool,
     /// As above.
     pub(super) takes_clients: bool,
-    /// How many users have sessions there, and the sum of their hashes.
-    pub(super) users: u64,
-    pub(super) users_sum: u64,
+    /// Of those with sessions there.
+    pub(super) connected: Summary,
+    /// Of those who are online there.
+    pub(super) online: Summary,
 }
 
 /// Sends that are handed to another server.
@@ -116,8 +136,10 @@ impl Message {
                 writer.number(beat.sessions_max);
                 writer.flag(beat.takes_conversations);
                 writer.flag(beat.takes_clients);
-                writer.number(beat.users);
-                writer.number(beat.users_sum);
+                for list in [beat.connected, beat.online] {
+                    writer.number(list.count);
+                    writer.number(list.sum);
+                }
             }
             Message::Moved { node, came, went } => {
                 writer.byte(2);
@@ -125,17 +147,20 @@ impl Message {
                 write_users(&mut writer, came);
                 write_users(&mut writer, went);
             }
-            Message::Ask { node } => {
+            Message::Ask { node, list } => {
                 writer.byte(3);
                 writer.id(node);
+                write_list(&mut writer, *list);
             }
             Message::Users {
                 node,
+                list,
                 is_first,
                 users,
             } => {
                 writer.byte(4);
                 writer.id(node);
+                write_list(&mut writer, *list);
                 writer.flag(*is_first);
                 write_users(&mut writer, users);
             }
@@ -232,17 +257,21 @@ impl Message {
                 sessions_max: reader.number()?,
                 takes_conversations: reader.flag()?,
                 takes_clients: reader.flag()?,
-                users: reader.number()?,
-                users_sum: reader.number()?,
+                connected: read_summary(&mut reader)?,
+                online: read_summary(&mut reader)?,
             }),
             2 => Message::Moved {
                 node: reader.id()?,
                 came: read_users(&mut reader)?,
                 went: read_users(&mut reader)?,
             },
-            3 => Message::Ask { node: reader.id()? },
+            3 => Message::Ask {
+                node: reader.id()?,
+                list: read_list(&mut reader)?,
+            },
             4 => Message::Users {
                 node: reader.id()?,
+                list: read_list(&mut reader)?,
                 is_first: reader.flag()?,
                 users: read_users(&mut reader)?,
             },
@@ -312,6 +341,24 @@ fn write_users(writer: &mut Writer, users: &[UserId]) {
     writer.list(users.iter(), |writer, user| writer.id(&user.0));
 }
 
+fn write_list(writer: &mut Writer, list: List) {
+    writer.flag(list == List::Online);
+}
+
+fn read_list(reader: &mut Reader<'_>) -> Result<List, DecodeError> {
+    Ok(match reader.flag()? {
+        true => List::Online,
+        false => List::Connected,
+    })
+}
+
+fn read_summary(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
+    Ok(Summary {
+        count: reader.number()?,
+        sum: reader.number()?,
+    })
+}
+
 fn read_users(reader: &mut Reader<'_>) -> Result<Vec<UserId>, DecodeError> {
     reader.list(|reader| reader.id().map(UserId))
 }
@@ -335,17 +382,24 @@ mod tests {
                 sessions_max: 6,
                 takes_conversations: true,
                 takes_clients: false,
-                users: 7,
-                users_sum: u64::MAX,
+                connected: Summary {
+                    count: 7,
+                    sum: u64::MAX,
+                },
+                online: Summary { count: 6, sum: 5 },
             }),
             Message::Moved {
                 node: [3; 16],
                 came: vec![user],
                 went: vec![],
             },
-            Message::Ask { node: [3; 16] },
+            Message::Ask {
+                node: [3; 16],
+                list: List::Connected,
+            },
             Message::Users {
                 node: [3; 16],
+                list: List::Online,
                 is_first: true,
                 users: vec![user, UserId([9; 16])],
             },

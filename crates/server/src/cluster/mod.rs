@@ -7,17 +7,25 @@
 //! In: commits, marks, typing, presence of this server (`Others`); messages of the others (`wire`). Next: the
 //! servers at which the users concerned have sessions, and nobody else (`routes`).
 
+mod beats;
+mod clocks;
 mod forward;
 mod message;
 mod notices;
 mod peers;
 mod routes;
+mod tell;
 mod wire;
 
+pub use clocks::StoreTime;
 #[cfg(test)]
 pub(crate) use forward::decode as decode_send;
 pub(crate) use forward::encode as encode_send;
+pub use message::NodeId;
+pub(crate) use message::Summary;
 pub use notices::Notice;
+pub(crate) use peers::CLOCK_APART_MS;
+pub(crate) use routes::Routes;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,16 +33,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
-use tidings_core::entry::{Entry, RULES};
+use tidings_core::UserId;
 use tidings_core::log::Generation;
-use tidings_core::{ConversationId, DeviceId, Time, UserId};
-use tidings_protocol::Code;
 use tidings_store::Store;
 use tokio::sync::mpsc;
 
-use crate::chat::{Chat, Forwarded, Handed, MarksNews, Others};
+use crate::chat::Chat;
 use crate::clock::{Clock, random};
 use crate::config::{ClusterSettings, NatsSettings};
 use crate::health::Health;
@@ -44,34 +49,15 @@ use crate::presence::Presence;
 use crate::users::Users;
 
 use forward::Forwarding;
-pub use message::NodeId;
-use message::{Beat, Message};
-pub(crate) use peers::CLOCK_APART_MS;
+use message::{List, Message};
 use peers::Peers;
-use routes::{Routes, UsersOf};
+use routes::UsersOf;
 use wire::To;
 
-/// How often a server says that it is there.
-const BEAT: Duration = Duration::from_millis(1_000);
-/// Users in one message.
-const USERS_AT_ONCE: usize = 10_000;
-/// How often the whole list of a server's users is asked for at most.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Without NATS: how often the store is looked at for each user with a session here.
 const LOOK: Duration = Duration::from_millis(1_000);
 /// Users that are looked at together.
 const LOOKS_AT_ONCE: usize = 16;
-/// How often the clock is compared with the store's, and how long that may take.
-const COMPARE: Duration = Duration::from_secs(5);
-const COMPARE_MAX: Duration = Duration::from_secs(2);
-/// How long a start waits for the clocks of others before it takes sends.
-const CLOCKS_FIRST: Duration = Duration::from_millis(1_500);
-
-/// One of so many sessions is sent away with each heartbeat, when all must go.
-const SENT_AWAY: usize = 5;
-
-/// Tells the time by the store's clock.
-pub type StoreTime = Arc<dyn Fn() -> BoxFuture<'static, Option<Time>> + Send + Sync>;
 
 /// The other servers.
 pub struct Cluster {
@@ -87,9 +73,11 @@ pub struct Cluster {
     to_send: Mutex<Option<mpsc::Receiver<(To, Bytes)>>>,
     /// Users with sessions here.
     here: Mutex<UsersOf>,
+    /// Those of whom the others were told that they are online here.
+    online: Mutex<UsersOf>,
     routes: Mutex<Routes>,
     peers: Mutex<Peers>,
-    asked: Mutex<HashMap<NodeId, Instant>>,
+    asked: Mutex<HashMap<(NodeId, List), Instant>>,
     forwarding: Forwarding,
     /// Whether there is a wire at all.
     is_wired: AtomicBool,
@@ -137,6 +125,7 @@ impl Cluster {
             outgoing,
             to_send: Mutex::new(Some(to_send)),
             here: Mutex::default(),
+            online: Mutex::default(),
             routes: Mutex::default(),
             peers: Mutex::default(),
             asked: Mutex::default(),
@@ -234,77 +223,6 @@ impl Cluster {
         }
     }
 
-    async fn keep_beats(self: Arc<Self>) {
-        let started = Instant::now();
-        let mut ticks = tokio::time::interval(BEAT);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.say(To::All, &Message::Beat(self.beat()));
-            let gone = self.peers().expire(Instant::now());
-            for node in gone {
-                tracing::info!(node = %Generation(node), "a server is silent");
-                self.lose(node);
-            }
-            if started.elapsed() >= CLOCKS_FIRST {
-                self.judge_clock();
-                self.send_away();
-            }
-        }
-    }
-
-    /// Compares this server's clock with the store's. Beside the heartbeat: a store may take its time.
-    async fn keep_comparing(&self, store_time: Option<StoreTime>) {
-        let Some(store_time) = store_time else {
-            return;
-        };
-        loop {
-            let before = self.clock.now();
-            let asked = tokio::time::timeout(COMPARE_MAX, store_time()).await;
-            let after = self.clock.now();
-            if let Ok(Some(theirs)) = asked {
-                let ours = before.0 + after.0.saturating_sub(before.0) / 2;
-                let ahead = i64::try_from(theirs.0).unwrap_or(0) - i64::try_from(ours).unwrap_or(0);
-                *self.store_ahead_ms() = Some(ahead);
-            }
-            tokio::time::sleep(COMPARE).await;
-        }
-    }
-
-    /// A server whose clock is far from the others' steps aside, and says why.
-    fn judge_clock(&self) {
-        let store = *self.store_ahead_ms();
-        let ahead_ms = self.peers().clock_ahead_ms(store);
-        let is_off = ahead_ms.unsigned_abs() > CLOCK_APART_MS;
-        if is_off {
-            let words = if ahead_ms > 0 { "ahead of" } else { "behind" };
-            self.health.unfit(
-                "clock",
-                &format!(
-                    "this server's clock is {} s {words} the others': it takes no sends until that is mended",
-                    ahead_ms.unsigned_abs() / 1_000
-                ),
-            );
-        } else {
-            self.health.well("clock");
-        }
-        if self.is_off.swap(is_off, Ordering::Relaxed) != is_off && is_off {
-            tracing::error!(ahead_ms, "the clock is wrong: stepping aside");
-        }
-    }
-
-    /// While the clock is wrong the sessions go elsewhere, a few at a time.
-    fn send_away(&self) {
-        if !self.is_off.load(Ordering::Relaxed) {
-            return;
-        }
-        let sessions = self.hub.all_sessions();
-        let some = sessions.len().div_ceil(SENT_AWAY);
-        for session in sessions.into_iter().take(some) {
-            session.close(Code::Draining);
-        }
-    }
-
     /// Without the wire the store is looked at all the time.
     async fn keep_looking(&self) {
         loop {
@@ -333,23 +251,6 @@ impl Cluster {
                     }
                 })
                 .await;
-        }
-    }
-
-    fn beat(&self) -> Beat {
-        let (users, users_sum) = self.here().summary();
-        Beat {
-            node: self.me,
-            at: self.clock.now(),
-            rules: RULES,
-            address: self.settings.address.clone(),
-            region: self.settings.region.clone(),
-            sessions: self.metrics.live_sessions(),
-            sessions_max: self.settings.sessions_max,
-            takes_conversations: self.takes_conversations(),
-            takes_clients: self.takes_clients(),
-            users,
-            users_sum,
         }
     }
 
@@ -398,61 +299,6 @@ impl Cluster {
         addresses
     }
 
-    fn lose(&self, node: NodeId) {
-        self.routes().clear(node);
-        self.forwarding.lose(node);
-        if let Some(presence) = self
-            .services
-            .get()
-            .and_then(|services| services.presence.upgrade())
-        {
-            presence.lose(node);
-        }
-    }
-
-    /// A user has its first session here, or lost its last.
-    fn user_moved(&self, user: UserId, is_here: bool) {
-        let mut here = self.here();
-        let (mut came, mut went) = (Vec::new(), Vec::new());
-        if is_here {
-            here.insert(user);
-            came.push(user);
-        } else {
-            here.remove(user);
-            went.push(user);
-        }
-        // Under the lock: what is told is in the order in which it was.
-        let node = self.me;
-        self.say(To::All, &Message::Moved { node, came, went });
-    }
-
-    /// Sends a message, or drops it if too many wait.
-    fn say(&self, to: To, message: &Message) {
-        self.say_bytes(to, Bytes::from(message.encode()));
-    }
-
-    fn say_bytes(&self, to: To, bytes: Bytes) {
-        if self.is_connected.load(Ordering::Relaxed) && self.outgoing.try_send((to, bytes)).is_err()
-        {
-            tracing::debug!("news were dropped: too many wait");
-        }
-    }
-
-    fn say_to_users(
-        &self,
-        users: &mut dyn Iterator<Item = UserId>,
-        message: impl FnOnce() -> Message,
-    ) {
-        let nodes = self.routes().nodes_of(users);
-        if nodes.is_empty() {
-            return;
-        }
-        let bytes = Bytes::from(message().encode());
-        for node in nodes {
-            self.say_bytes(To::One(node), bytes.clone());
-        }
-    }
-
     /// Another server said something. In the order in which it was said; never waits.
     fn heard(self: &Arc<Self>, message: Message) {
         let Some(services) = self.services.get() else {
@@ -465,17 +311,28 @@ impl Cluster {
                 came.into_iter().for_each(|user| routes.came(node, user));
                 went.into_iter().for_each(|user| routes.went(node, user));
             }
-            Message::Ask { node } => self.tell_users(node),
+            Message::Ask { node, list } => self.tell_users(node, list),
             Message::Users {
                 node,
+                list: List::Connected,
                 is_first,
                 users,
             } => {
                 let mut routes = self.routes();
                 if is_first {
-                    routes.clear(node);
+                    drop(routes.clear(node));
                 }
                 users.into_iter().for_each(|user| routes.came(node, user));
+            }
+            Message::Users {
+                node,
+                list: List::Online,
+                is_first,
+                users,
+            } => {
+                if let Some(presence) = services.presence.upgrade() {
+                    presence.heard_all(node, is_first, users);
+                }
             }
             Message::Entries {
                 conversation,
@@ -526,90 +383,16 @@ impl Cluster {
         }
     }
 
-    fn heard_beat(self: &Arc<Self>, beat: Beat) {
-        let node = beat.node;
-        let summary = (beat.users, beat.users_sum);
-        let is_new = self.peers().beat(beat, self.clock.now(), Instant::now());
-        if is_new {
-            tracing::info!(node = %Generation(node), "another server is there");
-            if let Some(presence) = self
-                .services
-                .get()
-                .and_then(|services| services.presence.upgrade())
-            {
-                for (user, last_seen) in presence.online_here() {
-                    let on = Message::Online {
-                        node: self.me,
-                        user,
-                        on: true,
-                        last_seen,
-                    };
-                    self.say(To::One(node), &on);
-                }
-            }
-        }
-        if self.routes().agrees(node, summary) {
-            return;
-        }
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = asked.get(&node).is_none_or(|at| at.elapsed() >= ASK_AGAIN);
-        if is_new || is_due {
-            asked.retain(|_, at| at.elapsed() < ASK_AGAIN);
-            asked.insert(node, Instant::now());
-            self.say(To::One(node), &Message::Ask { node: self.me });
-        }
-    }
-
-    /// Tells another server all users that have sessions here.
-    fn tell_users(&self, to: NodeId) {
-        let here = self.here();
-        let all: Vec<UserId> = here.all().collect();
-        let mut is_first = true;
-        let parts = all.chunks(USERS_AT_ONCE).map(<[UserId]>::to_vec);
-        for users in parts.chain(all.is_empty().then(Vec::new)) {
-            let node = self.me;
-            self.say(
-                To::One(to),
-                &Message::Users {
-                    node,
-                    is_first,
-                    users,
-                },
-            );
-            is_first = false;
-        }
-    }
-
-    /// A user came online here or went offline.
-    pub fn tell_online(&self, user: UserId, on: bool, last_seen: Time) {
-        let node = self.me;
-        self.say(
-            To::All,
-            &Message::Online {
-                node,
-                user,
-                on,
-                last_seen,
-            },
-        );
-    }
-
-    /// A key of a user's private map changed here.
-    pub fn tell_private(&self, user: UserId, key: &str, except: DeviceId) {
-        self.say_to_users(&mut std::iter::once(user), || Message::Private {
-            user,
-            key: key.to_owned(),
-            except,
-        });
-    }
-
-    fn store_ahead_ms(&self) -> MutexGuard<'_, Option<i64>> {
-        let locked = self.store_ahead_ms.lock();
-        locked.unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn here(&self) -> MutexGuard<'_, UsersOf> {
         self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn online(&self) -> MutexGuard<'_, UsersOf> {
+        self.online.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn presence(&self) -> Option<Arc<Presence>> {
+        self.services.get()?.presence.upgrade()
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
@@ -618,72 +401,6 @@ impl Cluster {
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Others for Cluster {
-    fn tell_entries(
-        &self,
-        conversation: ConversationId,
-        generation: Generation,
-        entries: &[Entry],
-        users: &mut dyn Iterator<Item = UserId>,
-    ) {
-        self.say_to_users(users, || {
-            let entries = Message::Entries {
-                conversation,
-                generation,
-                entries: entries.to_vec(),
-            };
-            match wire::fits(&entries.encode()) {
-                true => entries,
-                false => Message::Look { conversation },
-            }
-        });
-    }
-
-    fn tell_look(&self, conversation: ConversationId, users: &mut dyn Iterator<Item = UserId>) {
-        self.say_to_users(users, || Message::Look { conversation });
-    }
-
-    fn tell_marks(&self, news: MarksNews, users: &mut dyn Iterator<Item = UserId>) {
-        self.say_to_users(users, || Message::Marks(news));
-    }
-
-    fn tell_typing(
-        &self,
-        conversation: ConversationId,
-        user: UserId,
-        on: bool,
-        users: &mut dyn Iterator<Item = UserId>,
-    ) {
-        self.say_to_users(users, || Message::Typing {
-            conversation,
-            user,
-            on,
-        });
-    }
-
-    fn is_mine(&self, key: &[u8]) -> bool {
-        self.peers()
-            .holder(self.me, !self.takes_conversations(), key)
-            .is_none()
-    }
-
-    fn takes_sends(&self) -> bool {
-        Cluster::takes_sends(self)
-    }
-
-    fn cannot_agree(&self) -> bool {
-        self.is_wired.load(Ordering::Relaxed) && !self.is_connected.load(Ordering::Relaxed)
-    }
-
-    fn forward(
-        &self,
-        conversation: ConversationId,
-        frames: &dyn Fn() -> Option<Vec<Handed>>,
-    ) -> Option<Forwarded> {
-        Cluster::forward(self, conversation, frames)
     }
 }
 

@@ -109,6 +109,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Summary;
 
     fn beat(number: u8, at: u64) -> Beat {
         Beat {
@@ -121,8 +122,8 @@ mod tests {
             sessions_max: 100,
             takes_conversations: true,
             takes_clients: true,
-            users: 0,
-            users_sum: 0,
+            connected: Summary::default(),
+            online: Summary::default(),
         }
     }
 

@@ -1,12 +1,12 @@
-//! Which users have sessions at which server: soft, told in small steps, and asked for whole when the sums that
-//! come with the heartbeats do not agree.
+//! Which users have sessions at which server, and which are online there: soft, told in small steps, and asked for
+//! whole when the sums that come with the heartbeats do not agree.
 
 use std::collections::{HashMap, HashSet};
 
 use tidings_core::UserId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::message::NodeId;
+use super::message::{NodeId, Summary};
 
 /// The users of one server.
 #[derive(Debug, Default)]
@@ -32,9 +32,11 @@ impl UsersOf {
         was_there
     }
 
-    /// How many, and the sum of their hashes.
-    pub(super) fn summary(&self) -> (u64, u64) {
-        (self.users.len() as u64, self.sum)
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            count: self.users.len() as u64,
+            sum: self.sum,
+        }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = UserId> {
@@ -44,19 +46,19 @@ impl UsersOf {
 
 /// The users of all other servers.
 #[derive(Debug, Default)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     nodes: HashMap<NodeId, UsersOf>,
     of_user: HashMap<UserId, Vec<NodeId>>,
 }
 
 impl Routes {
-    pub(super) fn came(&mut self, node: NodeId, user: UserId) {
+    pub(crate) fn came(&mut self, node: NodeId, user: UserId) {
         if self.nodes.entry(node).or_default().insert(user) {
             self.of_user.entry(user).or_default().push(node);
         }
     }
 
-    pub(super) fn went(&mut self, node: NodeId, user: UserId) {
+    pub(crate) fn went(&mut self, node: NodeId, user: UserId) {
         if self
             .nodes
             .get_mut(&node)
@@ -66,12 +68,13 @@ impl Routes {
         }
     }
 
-    /// The server is gone, or tells all its users anew.
-    pub(super) fn clear(&mut self, node: NodeId) {
+    /// The server is gone, or tells all its users anew. Answers those it had.
+    pub(crate) fn clear(&mut self, node: NodeId) -> impl Iterator<Item = UserId> + use<> {
         let users = self.nodes.remove(&node).unwrap_or_default();
         for user in users.all() {
             self.forget(node, user);
         }
+        users.users.into_iter()
     }
 
     fn forget(&mut self, node: NodeId, user: UserId) {
@@ -84,8 +87,14 @@ impl Routes {
     }
 
     /// Whether what is known of a server's users is what it says of them.
-    pub(super) fn agrees(&self, node: NodeId, summary: (u64, u64)) -> bool {
-        self.nodes.get(&node).map_or((0, 0), UsersOf::summary) == summary
+    pub(crate) fn agrees(&self, node: NodeId, summary: Summary) -> bool {
+        let known = self.nodes.get(&node).map(UsersOf::summary);
+        known.unwrap_or_default() == summary
+    }
+
+    /// Whether any server has this user.
+    pub(crate) fn has(&self, user: UserId) -> bool {
+        self.of_user.contains_key(&user)
     }
 
     /// The servers at which any of these users has sessions.
@@ -130,7 +139,8 @@ mod tests {
         routes.went([2; 16], user(1));
         routes.went([2; 16], user(1));
         assert_eq!(nodes(&routes, &[1]), [[1; 16]]);
-        routes.clear([2; 16]);
+        assert_eq!(routes.clear([2; 16]).collect::<Vec<_>>(), [user(2)]);
+        assert!(routes.has(user(1)) && !routes.has(user(2)));
         assert_eq!(nodes(&routes, &[1, 2]), [[1; 16]]);
     }
 
@@ -150,7 +160,7 @@ mod tests {
             !there.agrees([1; 16], here.summary()),
             "as many, but others"
         );
-        there.clear([1; 16]);
+        drop(there.clear([1; 16]));
         here.all().for_each(|user| there.came([1; 16], user));
         assert!(there.agrees([1; 16], here.summary()));
     }

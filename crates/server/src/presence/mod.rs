@@ -24,7 +24,7 @@ use tidings_protocol::{Problem, ServerFrame};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeId, Summary};
 use crate::config::PresenceSettings;
 use crate::hub::Hub;
 use crate::session::Session;
@@ -110,12 +110,24 @@ impl Presence {
         self.wake.notify_one();
     }
 
-    /// Everybody who is online at this server, and since when it was last seen.
-    #[must_use]
-    pub fn online_here(&self) -> Vec<(UserId, Time)> {
-        let now = self.clock.now();
-        let online = self.lock().people.online_here();
-        online.into_iter().map(|user| (user, now)).collect()
+    /// Part of those who are online at another server, if it was asked for all of them; the first part begins anew.
+    pub(crate) fn heard_all(&self, node: NodeId, is_first: bool, users: Vec<UserId>) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if is_first {
+            inner.people.lose(node, &mut inner.changed_users);
+        }
+        for user in users {
+            inner.people.heard(node, user, true, Time(0));
+            inner.changed_users.insert(user);
+        }
+        drop(guard);
+        self.wake.notify_one();
+    }
+
+    /// Whether what is known of a server is what it says of those who are online there.
+    pub(crate) fn agrees(&self, node: NodeId, summary: Summary) -> bool {
+        self.lock().people.agrees(node, summary)
     }
 
     /// A session was opened; its client was told to send a heartbeat every `heartbeat_ms`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tidings_core::{Time, UserId};
 
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, Routes, Summary};
 
 /// Times of going offline elsewhere that are remembered; the store has them all before long.
 const SEEN_ELSEWHERE_MAX: usize = 100_000;
@@ -17,7 +17,7 @@ pub(super) struct People {
     /// at later again, so a heartbeat costs the same however many are online.
     looks: BTreeSet<(Time, UserId)>,
     /// At which other servers users are online.
-    elsewhere: HashMap<UserId, Vec<NodeId>>,
+    elsewhere: Routes,
     /// When users went offline at other servers.
     seen_elsewhere: HashMap<UserId, Time>,
 }
@@ -100,7 +100,7 @@ impl People {
 
     /// Whether a user is online.
     pub(super) fn is_online(&self, user: UserId, now: Time) -> bool {
-        self.elsewhere.contains_key(&user) || self.is_online_here(user, now)
+        self.elsewhere.has(user) || self.is_online_here(user, now)
     }
 
     /// Whether a user is online by a session at this server.
@@ -110,23 +110,12 @@ impl People {
             .is_some_and(|person| person.until() > now)
     }
 
-    /// Everybody who is online by a session at this server.
-    pub(super) fn online_here(&self) -> Vec<UserId> {
-        let people = self.people.iter().filter(|(_, person)| person.online);
-        people.map(|(user, _)| *user).collect()
-    }
-
     /// A user came online at another server or went offline there.
     pub(super) fn heard(&mut self, node: NodeId, user: UserId, on: bool, last_seen: Time) {
-        let nodes = self.elsewhere.entry(user).or_default();
-        nodes.retain(|of| *of != node);
         if on {
-            nodes.push(node);
-        }
-        if nodes.is_empty() {
-            self.elsewhere.remove(&user);
-        }
-        if !on {
+            self.elsewhere.came(node, user);
+        } else {
+            self.elsewhere.went(node, user);
             if self.seen_elsewhere.len() >= SEEN_ELSEWHERE_MAX {
                 self.seen_elsewhere.clear();
             }
@@ -142,14 +131,12 @@ impl People {
 
     /// A server is gone: nobody is online there.
     pub(super) fn lose(&mut self, node: NodeId, changed: &mut HashSet<UserId>) {
-        self.elsewhere.retain(|user, nodes| {
-            let before = nodes.len();
-            nodes.retain(|of| *of != node);
-            if nodes.len() < before {
-                changed.insert(*user);
-            }
-            !nodes.is_empty()
-        });
+        changed.extend(self.elsewhere.clear(node));
+    }
+
+    /// Whether what is known of a server is what it says of those who are online there.
+    pub(super) fn agrees(&self, node: NodeId, summary: Summary) -> bool {
+        self.elsewhere.agrees(node, summary)
     }
 
     /// Adds those who went offline to `changed`.
