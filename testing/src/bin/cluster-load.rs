@@ -19,10 +19,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use serde_json::Value;
 use tidings_load::process::{Processes, disk_bytes};
 use tidings_testing::cassandra::Cassandra;
@@ -42,6 +39,7 @@ const CALM_RATE: &str = "40";
 struct Options {
     seconds: String,
     pairs: String,
+    warm_up: String,
     json: bool,
 }
 
@@ -50,14 +48,15 @@ struct Row {
     name: &'static str,
     busy: Value,
     calm: Value,
-    /// Per message, of all nodes together: µs of CPU, statements that clients sent, bytes in tables.
-    cassandra: Option<[f64; 3]>,
+    /// Per message, of all nodes together: µs of CPU, bytes in tables.
+    cassandra: Option<[f64; 2]>,
 }
 
 fn main() {
     let mut options = Options {
         seconds: "20".to_owned(),
         pairs: "16".to_owned(),
+        warm_up: "60".to_owned(),
         json: false,
     };
     let mut words = std::env::args().skip(1);
@@ -65,8 +64,9 @@ fn main() {
         match word.as_str() {
             "--seconds" => options.seconds = words.next().expect("--seconds N"),
             "--pairs" => options.pairs = words.next().expect("--pairs N"),
+            "--warm-up-seconds" => options.warm_up = words.next().expect("--warm-up-seconds N"),
             "--json" => options.json = true,
-            _ => panic!("cluster-load [--seconds N] [--pairs N] [--json]"),
+            _ => panic!("cluster-load [--seconds N] [--pairs N] [--warm-up-seconds N] [--json]"),
         }
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -111,16 +111,12 @@ async fn clustered(
     let cluster = Cluster::start("cluster-load", servers, &ground, &WIDE).await;
     let servers: Vec<&Server> = cluster.worlds.iter().map(|world| &world.server).collect();
     let nodes = Processes::new(cassandra.pids());
-    let statements = Statements::of(cassandra).await;
     // The virtual machine compiles what is often used: not part of what a message costs.
-    load(options, &servers, &[]);
+    load(options, &servers, &["--warm-up-seconds", &options.warm_up]);
     let tables = table_bytes(cassandra, &cluster.keyspace.name);
-    let (cpu, executed) = (nodes.cpu().unwrap(), statements.count().await);
+    let cpu = nodes.cpu().unwrap();
     let busy = load(options, &servers, &["--warm-up-seconds", "0"]);
-    let (cpu, executed) = (
-        nodes.cpu().unwrap().saturating_sub(cpu),
-        statements.count().await - executed,
-    );
+    let cpu = nodes.cpu().unwrap().saturating_sub(cpu);
     let messages = busy["messages"].as_f64().unwrap();
     let grown = table_bytes(cassandra, &cluster.keyspace.name).saturating_sub(tables);
     let calm = load(options, &servers, &["--mode", "open", "--rate", CALM_RATE]);
@@ -128,11 +124,7 @@ async fn clustered(
         name,
         busy,
         calm,
-        cassandra: Some([
-            cpu.as_secs_f64() * 1e6 / messages,
-            executed / messages,
-            grown as f64 / messages,
-        ]),
+        cassandra: Some([cpu.as_secs_f64() * 1e6 / messages, grown as f64 / messages]),
     }
 }
 
@@ -174,61 +166,28 @@ fn table_bytes(cassandra: &Cassandra, keyspace: &str) -> u64 {
         .sum()
 }
 
-/// What the nodes count of what clients had them do.
-struct Statements(Vec<Session>);
-
-impl Statements {
-    async fn of(cassandra: &Cassandra) -> Statements {
-        let mut sessions = Vec::new();
-        for point in cassandra.contact_points() {
-            // A virtual table tells of the node that is asked.
-            let policy = scylla::policies::host_filter::AllowListHostFilter::new([&point]).unwrap();
-            let session = SessionBuilder::new()
-                .known_node(&point)
-                .host_filter(std::sync::Arc::new(policy))
-                .connection_timeout(Duration::from_secs(20))
-                .build()
-                .await;
-            sessions.push(session.unwrap());
-        }
-        Statements(sessions)
-    }
-
-    async fn count(&self) -> f64 {
-        let mut sum = 0.0;
-        for session in &self.0 {
-            let asked = "SELECT value FROM system_views.cql_metrics WHERE name = 'prepared_statements_executed'";
-            let answer = session.query_unpaged(asked, &[]).await.unwrap();
-            let rows = answer.into_rows_result().unwrap();
-            sum += rows.single_row::<(f64,)>().unwrap().0;
-        }
-        sum
-    }
-}
-
 fn print_head() {
     println!(
-        "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11} {:>10} {:>10}",
-        "", "messages", "server µs", "calm p50", "calm p99", "Cassandra", "statements", "bytes"
+        "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11} {:>10}",
+        "", "messages", "server µs", "calm p50", "calm p99", "Cassandra", "bytes"
     );
     println!(
-        "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11} {:>10} {:>10}",
-        "", "per s", "per msg", "ms", "ms", "µs per msg", "per msg", "per msg"
+        "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11} {:>10}",
+        "", "per s", "per msg", "ms", "ms", "µs per msg", "per msg"
     );
 }
 
 fn show(options: &Options, row: &Row) {
     let number = |report: &Value, name: &str| report[name].as_f64().unwrap_or(f64::NAN);
-    let [cpu, statements, bytes] = row.cassandra.unwrap_or([f64::NAN; 3]);
+    let [cpu, bytes] = row.cassandra.unwrap_or([f64::NAN; 2]);
     println!(
-        "{:<30} {:>9.0} {:>10.0} {:>9.2} {:>9.2} {:>11.0} {:>10.1} {:>10.0}",
+        "{:<30} {:>9.0} {:>10.0} {:>9.2} {:>9.2} {:>11.0} {:>10.0}",
         row.name,
         number(&row.busy, "messages_per_s"),
         number(&row.busy, "server_cpu_us_per_message"),
         number(&row.calm, "send_to_sent_p50_ms"),
         number(&row.calm, "send_to_sent_p99_ms"),
         cpu,
-        statements,
         bytes,
     );
     if options.json {

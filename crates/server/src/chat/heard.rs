@@ -339,9 +339,27 @@ impl Chat {
                 tracing::warn!(conversation = %id, code = problem.code.name(), "news wait for the next look");
             } else if !was_known {
                 chat.announce_all(&conversation);
+                chat.push_heard(&conversation, &entries);
             }
             chat.forget_if_empty(conversation);
         });
+    }
+
+    /// What was heard of a conversation that was not in memory: it is announced, and need not be asked for.
+    fn push_heard(&self, conversation: &Conversation, entries: &[Entry]) {
+        let Some(loaded) = conversation.try_loaded() else {
+            return;
+        };
+        // Of what was before somebody came, nobody is told who may not know it.
+        let changes_members = |entry: &Entry| entry.envelope.kind.changes_members();
+        let since = entries
+            .iter()
+            .rposition(changes_members)
+            .map_or(0, |last| last + 1);
+        if entries.last().map(Entry::seq) == Some(loaded.state.seq) {
+            let news = entries.get(since..).unwrap_or_default();
+            self.push_entries(conversation.id, &loaded, news);
+        }
     }
 
     /// A conversation that was not in memory is there: the sessions here may not know of it.

@@ -90,7 +90,7 @@ impl Chat {
         true
     }
 
-    fn push_entries(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry]) {
+    pub(super) fn push_entries(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry]) {
         if entries.len() > 1 && entries.iter().map(content_bytes).sum::<usize>() > EVENT_BYTES_MAX {
             // Halves, until an event is no larger than any client can take beside what else waits.
             let (first, second) = entries.split_at(entries.len() / 2);
