@@ -33,6 +33,7 @@ const WIDE: [(&str, &str); 4] = [
     ("limits.address_connections_max", "100000"),
     ("users.address_sign_ups_burst_max", "100000"),
 ];
+const EMBEDDED: &str = "1 server, embedded store";
 /// So slow that nobody waits for anybody else.
 const CALM_RATE: &str = "40";
 
@@ -40,6 +41,8 @@ struct Options {
     seconds: String,
     pairs: String,
     warm_up: String,
+    /// Only the set-ups whose names hold this.
+    only: String,
     json: bool,
 }
 
@@ -57,6 +60,7 @@ fn main() {
         seconds: "20".to_owned(),
         pairs: "16".to_owned(),
         warm_up: "60".to_owned(),
+        only: String::new(),
         json: false,
     };
     let mut words = std::env::args().skip(1);
@@ -65,18 +69,26 @@ fn main() {
             "--seconds" => options.seconds = words.next().expect("--seconds N"),
             "--pairs" => options.pairs = words.next().expect("--pairs N"),
             "--warm-up-seconds" => options.warm_up = words.next().expect("--warm-up-seconds N"),
+            "--only" => options.only = words.next().expect("--only TEXT"),
             "--json" => options.json = true,
-            _ => panic!("cluster-load [--seconds N] [--pairs N] [--warm-up-seconds N] [--json]"),
+            _ => panic!(
+                "cluster-load [--seconds N] [--pairs N] [--warm-up-seconds N] [--only TEXT] [--json]"
+            ),
         }
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     print_head();
-    show(&options, &runtime.block_on(embedded(&options)));
+    if EMBEDDED.contains(&options.only) {
+        show(&options, &runtime.block_on(embedded(&options)));
+    }
     for (name, nodes, servers) in [
         ("1 server, 1 Cassandra node", 1, 1),
         ("1 server, 3 Cassandra nodes", 3, 1),
         ("3 servers, 3 Cassandra nodes", 3, 3),
     ] {
+        if !name.contains(&options.only) {
+            continue;
+        }
         let cassandra = Cassandra::start(nodes);
         let row = runtime.block_on(clustered(&options, name, &cassandra, servers));
         show(&options, &row);
@@ -86,7 +98,7 @@ fn main() {
 async fn embedded(options: &Options) -> Row {
     let server = Server::start_with(&WIDE).await;
     Row {
-        name: "1 server, embedded store",
+        name: EMBEDDED,
         busy: load(options, &[&server], &[]),
         calm: load(
             options,

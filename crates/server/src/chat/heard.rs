@@ -16,7 +16,7 @@ use tidings_protocol::send::Sent;
 use tidings_protocol::{Code, Problem, ServerFrame};
 use tokio::sync::oneshot;
 
-use super::level::{TOUCHED_LANE, touched_at};
+use super::level::{TOUCHED_LANE, page_from, touched_at};
 use super::loaded::{Loaded, UserMarks};
 use super::queue::Queued;
 use super::{Chat, Conversation};
@@ -339,27 +339,36 @@ impl Chat {
                 tracing::warn!(conversation = %id, code = problem.code.name(), "news wait for the next look");
             } else if !was_known {
                 chat.announce_all(&conversation);
-                chat.push_heard(&conversation, &entries);
+                chat.push_heard(&conversation, entries).await;
             }
             chat.forget_if_empty(conversation);
         });
     }
 
-    /// What was heard of a conversation that was not in memory: it is announced, and need not be asked for.
-    fn push_heard(&self, conversation: &Conversation, entries: &[Entry]) {
-        let Some(loaded) = conversation.try_loaded() else {
+    /// What was heard of a conversation that was not in memory, and what came while it was read: it is announced, and
+    /// need not be asked for.
+    async fn push_heard(&self, conversation: &Conversation, mut entries: Vec<Entry>) {
+        let last = entries.last().map_or(0, Entry::seq);
+        let is_behind = |loaded: &Loaded| last < loaded.state.seq;
+        if conversation
+            .try_loaded()
+            .is_some_and(|loaded| is_behind(&loaded))
+        {
+            let page = self
+                .store
+                .read(conversation.log(), page_from(last + 1))
+                .await;
+            // A hint, like all that is told: who misses it finds it by its heartbeat.
+            entries.extend(page.into_iter().flat_map(|page| page.entries));
+        }
+        let Some(mut loaded) = conversation.try_loaded() else {
             return;
         };
-        // Of what was before somebody came, nobody is told who may not know it.
-        let changes_members = |entry: &Entry| entry.envelope.kind.changes_members();
-        let since = entries
-            .iter()
-            .rposition(changes_members)
-            .map_or(0, |last| last + 1);
-        if entries.last().map(Entry::seq) == Some(loaded.state.seq) {
-            let news = entries.get(since..).unwrap_or_default();
-            self.push_entries(conversation.id, &loaded, news);
-        }
+        // Nobody is told what was before they came, nor anything twice.
+        let told = loaded.pushed.max(loaded.state.membership_seq);
+        entries.retain(|entry| (told + 1..=loaded.state.seq).contains(&entry.seq()));
+        self.push_entries(conversation.id, &loaded, &entries);
+        loaded.pushed = loaded.state.seq;
     }
 
     /// A conversation that was not in memory is there: the sessions here may not know of it.

@@ -44,6 +44,17 @@ pub(super) fn touched_at(at: Time) -> MarkValue {
     }
 }
 
+/// A page of what others appended.
+pub(super) fn page_from(from: Seq) -> ReadLog {
+    ReadLog {
+        from,
+        direction: Direction::Forwards,
+        limit: PAGE,
+        bytes_max: PAGE_BYTES_MAX,
+        want: Want::Entries,
+    }
+}
+
 impl Chat {
     /// Brings a conversation level with its log before something is read or refused by it. Where nobody else
     /// writes it always is.
@@ -91,14 +102,7 @@ impl Chat {
                 self.read_again(conversation).await?;
                 return Ok(caught);
             };
-            let read = ReadLog {
-                from,
-                direction: Direction::Forwards,
-                limit: PAGE,
-                bytes_max: PAGE_BYTES_MAX,
-                want: Want::Entries,
-            };
-            let page = self.store.read(conversation.log(), read).await;
+            let page = self.store.read(conversation.log(), page_from(from)).await;
             let page = page.map_err(problem_of_store)?;
             if page.entries.first().map(Entry::seq) != Some(from) {
                 // It was trimmed meanwhile.

@@ -51,6 +51,8 @@ pub(super) struct Loaded {
     pub untold: BTreeSet<UserId>,
     /// As far as what belongs to the entries, besides them, is known to be durable: the rows of inboxes.
     pub settled: Seq,
+    /// As far as entries went to the sessions here as they came.
+    pub pushed: Seq,
     /// Members of a large group whose marks moved at another server and were not told here yet.
     pub heard: BTreeSet<UserId>,
     /// Steps whose time is to be kept once their second is over: the last of that second.
@@ -174,6 +176,7 @@ impl Loaded {
             untold: BTreeSet::new(),
             heard: BTreeSet::new(),
             settled: 0,
+            pushed: 0,
             steps_due: BTreeMap::new(),
             telling: false,
             stepping: false,

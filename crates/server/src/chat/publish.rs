@@ -50,6 +50,9 @@ impl Chat {
         }
         let rest = entries.get(told..end).unwrap_or_default();
         self.push_entries(conversation.id, loaded, rest);
+        if !entries.is_empty() {
+            loaded.pushed = loaded.state.seq;
+        }
     }
 
     /// An entry by which people come, go or change roles: those who stay get the entry, those who came
