@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tidings_core::id::direct_id;
 use tidings_core::{ConversationId, UserId};
 use tidings_protocol::send::{Position, Sent};
-use tidings_protocol::{ServerFrame, mark, problem, sync};
+use tidings_protocol::{ClientFrame, ServerFrame, entry as wire, mark, problem, sync};
 
 use self::sums::Sums;
 use super::{SETTLE_WITHIN, Window, marks_notice};
@@ -28,6 +28,9 @@ use crate::outbox::{Destination, Outbox, Refused};
 use crate::report::Report;
 use crate::server::Server;
 use crate::session::Sessions;
+
+/// The id of requests for history; those of sends are small.
+const HISTORY_ID: u64 = 1 << 40;
 
 /// Plays the scenario.
 ///
@@ -102,6 +105,8 @@ struct Peer {
     delivered: u64,
     shown: u64,
     seen: Option<Position>,
+    /// As far as entries came without a gap.
+    level: u64,
     received: u64,
     acknowledged: u64,
     arrivals: Arrivals,
@@ -125,6 +130,7 @@ impl Chat {
                 delivered: 0,
                 shown: 0,
                 seen: None,
+                level: 0,
                 received: 0,
                 acknowledged: 0,
                 arrivals: Arrivals::default(),
@@ -241,7 +247,13 @@ impl Chat {
         }
     }
 
-    fn handle_entries(&mut self, now: Instant, index: usize, entries: &sync::Entries) {
+    fn handle_entries(
+        &mut self,
+        now: Instant,
+        index: usize,
+        entries: &sync::Entries,
+        sessions: &mut Sessions,
+    ) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -251,16 +263,48 @@ impl Chat {
         if let Some(seen) = &mut peer.seen {
             seen.seq = seen.seq.max(entries.to);
         }
-        for entry in entries
-            .entries
-            .iter()
-            .filter(|entry| entry.author == peer.partner)
-        {
+        if entries.from > peer.level + 1 {
+            sessions.send(index, &history_after(peer));
+        } else {
+            peer.level = peer.level.max(entries.to);
+        }
+        self.take_entries(now, index, &entries.entries, Arrivals::arrive);
+    }
+
+    /// A gap is filled from the history, as any client does.
+    fn handle_history(
+        &mut self,
+        now: Instant,
+        index: usize,
+        page: &sync::HistoryPage,
+        sessions: &mut Sessions,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        peer.level = peer.level.max(page.to);
+        if page.more {
+            sessions.send(index, &history_after(peer));
+        }
+        self.take_entries(now, index, &page.entries, Arrivals::find);
+    }
+
+    fn take_entries(
+        &mut self,
+        now: Instant,
+        index: usize,
+        entries: &[wire::Entry],
+        take: impl Fn(&mut Arrivals, u32) -> bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        for entry in entries.iter().filter(|entry| entry.author == peer.partner) {
             // What oneself has sent needs no acknowledgement.
             peer.received = peer.received.max(entry.seq);
             let text = entry.content.as_ref().map(|content| content.text.as_str());
             if let Some(letter) = text.and_then(Letter::parse)
-                && peer.arrivals.arrive(letter.number)
+                && take(&mut peer.arrivals, letter.number)
             {
                 let started = self.plan.beginning + letter.started;
                 if self.plan.window.holds(started) {
@@ -328,6 +372,20 @@ impl Chat {
     }
 }
 
+/// Asks for what a session lacks.
+fn history_after(peer: &Peer) -> ClientFrame {
+    ClientFrame::History(sync::HistoryRequest {
+        id: HISTORY_ID,
+        conversation: peer.conversation,
+        after: Some(peer.level),
+        before: None,
+        around: None,
+        limit: None,
+        generation: None,
+        hash: None,
+    })
+}
+
 impl Scenario for Chat {
     fn begin(&mut self, start: Instant, sessions: &mut Sessions) {
         let from = start + self.plan.warm_up;
@@ -355,7 +413,13 @@ impl Scenario for Chat {
     ) {
         match frame {
             ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
-            ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries),
+            ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries, sessions),
+            ServerFrame::Conversation(_) => {
+                if let Some(peer) = self.peers.get(index) {
+                    sessions.send(index, &history_after(peer));
+                }
+            }
+            ServerFrame::History(page) => self.handle_history(now, index, &page, sessions),
             ServerFrame::Marks(marks) => self.handle_marks(now, index, &marks, sessions),
             ServerFrame::Error(error) => self.handle_error(now, index, &error, sessions),
             _ => {}
