@@ -20,6 +20,7 @@ mod lookup;
 mod marks;
 mod publish;
 mod queue;
+mod refresh;
 mod refused;
 #[cfg(test)]
 mod tests;
