@@ -84,6 +84,35 @@ async fn online_and_typing_are_seen_at_another_server() {
     assert!(watching.welcome.at.millis_since(gone.last_seen.unwrap()) < 60_000);
 }
 
+/// It is told once; whoever missed it sees by the heartbeat that it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_came_online_while_the_wire_was_down_is_seen_once_it_is_back() {
+    let test = "who_came_online_while_the_wire_was_down_is_seen_once_it_is_back";
+    let mut cluster = two(test, &SHORT).await;
+    let ada = cluster.at(0).sign_up("ada").await;
+    let ben = cluster.at(1).sign_up("ben").await;
+    let first = cluster.at(1).device("ben", Way::Cbor, &ben);
+    first.sent(first.say(Place::To(ada.user), "hello")).await;
+    first.set_online(false);
+    let mut watching = cluster.at(0).connect(Way::Json, &ada.token).await;
+    let watch = Watch {
+        id: None,
+        users: vec![ben.user],
+        conversation: None,
+    };
+    watching.ask(ClientFrame::Watch(watch)).await.unwrap();
+    told(&mut watching, |presence| !presence.online).await;
+
+    let nats = cluster.nats.as_mut().unwrap();
+    nats.kill(0);
+    // Shorter than the silence after which a server is taken for gone.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let _at_other = cluster.at(1).connect(Way::Cbor, &ben.token).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::task::block_in_place(|| cluster.nats.as_mut().unwrap().restart(0));
+    told(&mut watching, |presence| presence.online).await;
+}
+
 async fn revoked_at_another_server(cluster: &Cluster) {
     let (here, there) = (cluster.at(0), cluster.at(1));
     let ada = here.sign_up("ada").await;
