@@ -53,7 +53,7 @@ impl Diffusion {
     }
 
     /// Other servers may write heads at any time: as if they were written.
-    pub(super) fn is_shared(&mut self) {
+    pub(super) fn others_may_write(&mut self) {
         self.heads_written = true;
     }
 

@@ -177,10 +177,7 @@ impl Chat {
         }
         for user in before {
             if loaded.member_in(user).is_none() {
-                loaded
-                    .lookers
-                    .retain(|_, session| session.caller.user != user);
-                self.announce_gone(id, &loaded, user);
+                self.see_off(id, &mut loaded, user);
             }
         }
         Ok(())
@@ -200,6 +197,14 @@ impl Chat {
             }))
         });
         hub.push_with_part(event.as_ref(), id, loaded.part(id, user));
+    }
+
+    /// Who is out from now on is told nothing more of it.
+    pub(super) fn see_off(&self, id: ConversationId, loaded: &mut Loaded, user: UserId) {
+        loaded
+            .lookers
+            .retain(|_, session| session.caller.user != user);
+        self.announce_gone(id, loaded, user);
     }
 
     pub(super) fn announce_gone(&self, id: ConversationId, loaded: &Loaded, user: UserId) {
@@ -227,7 +232,7 @@ impl Chat {
         if self.is_shared() {
             let log = LogId::conversation(id);
             // Somebody else may write them at any time.
-            loaded.diffusion.is_shared();
+            loaded.diffusion.others_may_write();
             let owed = loaded.rows_owed(log, &rows, self.write_heads_members_max());
             if !owed.is_empty() {
                 let owed = self.with_news(owed);

@@ -7,6 +7,7 @@
 
 mod absence;
 mod counting;
+mod deciding;
 mod diffusion;
 mod drive;
 mod heard;

@@ -85,10 +85,7 @@ impl Chat {
             self.announce(id, loaded, *user, true);
         }
         for user in before.difference(&after) {
-            loaded
-                .lookers
-                .retain(|_, session| session.caller.user != *user);
-            self.announce_gone(id, loaded, *user);
+            self.see_off(id, loaded, *user);
         }
         true
     }

@@ -6,12 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidings_core::entry::Entry;
 use tidings_core::log::Generation;
 use tidings_core::{ConversationId, UserId};
-use tidings_protocol::Code;
+use tidings_protocol::entry::Settings;
+use tidings_protocol::{Code, ServerFrame};
 use tidings_store::memory::AppendFailure;
 use tokio::sync::oneshot;
-
-use tidings_protocol::ServerFrame;
-use tidings_protocol::entry::Settings;
 
 use super::world::{Device, Where, World, said};
 use crate::chat::turns::LOOK;
@@ -105,15 +103,20 @@ impl Others for Gateway {
     }
 }
 
-#[tokio::test]
-async fn a_refusal_at_the_other_server_holds_up_nothing_once_the_send_was_worked_on_here() {
+/// Anna has said "one" to Ben, at a server that hands their conversation over.
+async fn talking() -> (World, Arc<Gateway>, Device, Device, ConversationId) {
     let here = World::new();
-    let there = here.restarted();
-    let gateway = Gateway::between(&here, &there, true);
+    let gateway = Gateway::between(&here, &here.restarted(), true);
     let (anna, ben) = (here.person("anna").await, here.person("ben").await);
     let sent = here.say(&anna, Where::To(ben.caller.user), "one").await;
-    let to = Where::In(sent.conversation);
-    assert!(there.chat.is_in_memory(sent.conversation), "handed over");
+    (here, gateway, anna, ben, sent.conversation)
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_other_server_holds_up_nothing_once_the_send_was_worked_on_here() {
+    let (here, gateway, anna, ben, talk) = talking().await;
+    let to = Where::In(talk);
+    assert!(gateway.holder.is_in_memory(talk), "handed over");
 
     here.store.fail_next(AppendFailure::NotDone);
     let two = said(to, "two");
@@ -124,20 +127,13 @@ async fn a_refusal_at_the_other_server_holds_up_nothing_once_the_send_was_worked
     here.send(&anna, two).await.unwrap();
     gateway.hands_over.store(true, Ordering::SeqCst);
     here.say(&anna, to, "three").await;
-    assert_eq!(
-        here.texts(&ben, sent.conversation).await,
-        ["one", "two", "three"]
-    );
+    assert_eq!(here.texts(&ben, talk).await, ["one", "two", "three"]);
 }
 
 #[tokio::test]
 async fn what_came_behind_a_refused_send_waits_for_it_wherever_it_is_worked_on() {
-    let here = World::new();
-    let there = here.restarted();
-    let gateway = Gateway::between(&here, &there, true);
-    let (anna, ben) = (here.person("anna").await, here.person("ben").await);
-    let sent = here.say(&anna, Where::To(ben.caller.user), "one").await;
-    let to = Where::In(sent.conversation);
+    let (here, gateway, anna, ben, talk) = talking().await;
+    let to = Where::In(talk);
 
     let (two, three) = (said(to, "two"), said(to, "three"));
     here.store.fail_next(AppendFailure::NotDone);
@@ -154,10 +150,7 @@ async fn what_came_behind_a_refused_send_waits_for_it_wherever_it_is_worked_on()
     }
     here.send(&anna, two).await.unwrap();
     here.send(&anna, three).await.unwrap();
-    assert_eq!(
-        here.texts(&ben, sent.conversation).await,
-        ["one", "two", "three"]
-    );
+    assert_eq!(here.texts(&ben, talk).await, ["one", "two", "three"]);
 }
 
 /// Nobody tells anybody, and no inbox says that there is news.
