@@ -88,7 +88,8 @@ async fn online_and_typing_are_seen_at_another_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_came_online_while_the_wire_was_down_is_seen_once_it_is_back() {
     let test = "who_came_online_while_the_wire_was_down_is_seen_once_it_is_back";
-    let mut cluster = two(test, &SHORT).await;
+    // Nobody here answers while NATS starts.
+    let mut cluster = two(test, &SHORT[1..]).await;
     let ada = cluster.at(0).sign_up("ada").await;
     let ben = cluster.at(1).sign_up("ben").await;
     let first = cluster.at(1).device("ben", Way::Cbor, &ben);

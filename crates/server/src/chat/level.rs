@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidings_core::entry::Entry;
 use tidings_core::log::{LogId, Seq};
@@ -69,8 +70,23 @@ impl Chat {
         conversation: &Arc<Conversation>,
     ) -> Result<Vec<Entry>, Problem> {
         self.load(conversation).await?;
-        // One at a time; those that wait find it done.
-        let _catching = conversation.catching.lock().await;
+        let begun_before = conversation.catch_ups.load(Ordering::SeqCst);
+        // One at a time; those that waited while one began and ended find it done.
+        let mut catching = conversation.catching.lock().await;
+        if catching.level_as_of > begun_before {
+            return Ok(Vec::new());
+        }
+        let this = conversation.catch_ups.fetch_add(1, Ordering::SeqCst) + 1;
+        let caught = self.catch_up_now(conversation).await?;
+        catching.level_as_of = this;
+        Ok(caught)
+    }
+
+    /// As [`Chat::catch_up`], for who alone does it.
+    async fn catch_up_now(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+    ) -> Result<Vec<Entry>, Problem> {
         let head = self.store.head(conversation.log()).await;
         let Some(head) = head.map_err(problem_of_store)? else {
             return Ok(Vec::new());

@@ -90,7 +90,16 @@ struct Conversation {
     queue: Mutex<Queue>,
     loaded: tokio::sync::OnceCell<Mutex<Loaded>>,
     /// Held by who brings it level with the store.
-    catching: tokio::sync::Mutex<()>,
+    catching: tokio::sync::Mutex<Caught>,
+    /// How many have begun to bring it level.
+    catch_ups: AtomicU64,
+}
+
+/// How far a conversation is known to be level.
+#[derive(Default)]
+struct Caught {
+    /// The last catch-up that succeeded, counted as they began: what was in the store by then is in memory.
+    level_as_of: u64,
 }
 
 /// A user's row of one conversation.
@@ -479,6 +488,7 @@ impl Chat {
             queue: Mutex::default(),
             loaded: tokio::sync::OnceCell::new(),
             catching: tokio::sync::Mutex::default(),
+            catch_ups: AtomicU64::new(0),
         });
         shard.insert(id, conversation.clone());
         conversation
