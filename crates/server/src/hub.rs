@@ -16,6 +16,7 @@ use tidings_core::{ConversationId, DeviceId, Time, UserId, digest};
 use tidings_protocol::{Code, Encoding};
 
 use crate::session::{Caller, Drained, Event, QueueLimits, Session};
+use crate::single_flight::SingleFlight;
 
 const SHARDS: usize = 64;
 /// How long an event may wait for others to be written with.
@@ -44,6 +45,8 @@ pub struct UserHub {
     is_shown: AtomicBool,
     /// When the user's inbox was last looked at in the store, in milliseconds; 0 if never.
     refreshed: AtomicU64,
+    /// Looking at it.
+    pub(crate) looking: SingleFlight,
 }
 
 #[derive(Debug, Default)]

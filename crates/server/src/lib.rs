@@ -13,4 +13,5 @@ pub mod moving;
 pub mod presence;
 pub mod serve;
 pub mod session;
+mod single_flight;
 pub mod users;

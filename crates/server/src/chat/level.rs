@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidings_core::entry::Entry;
 use tidings_core::log::{LogId, Seq};
@@ -70,16 +69,9 @@ impl Chat {
         conversation: &Arc<Conversation>,
     ) -> Result<Vec<Entry>, Problem> {
         self.load(conversation).await?;
-        let begun_before = conversation.catch_ups.load(Ordering::SeqCst);
-        // One at a time; those that waited while one began and ended find it done.
-        let mut catching = conversation.catching.lock().await;
-        if catching.level_as_of > begun_before {
-            return Ok(Vec::new());
-        }
-        let this = conversation.catch_ups.fetch_add(1, Ordering::SeqCst) + 1;
-        let caught = self.catch_up_now(conversation).await?;
-        catching.level_as_of = this;
-        Ok(caught)
+        let work = self.catch_up_now(conversation);
+        let caught = conversation.catching_up.run(work).await?;
+        Ok(caught.unwrap_or_default())
     }
 
     /// As [`Chat::catch_up`], for who alone does it.

@@ -46,6 +46,7 @@ use crate::config::ChatSettings;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::session::{Caller, Session};
+use crate::single_flight::SingleFlight;
 use crate::users::Users;
 
 pub use heard::{Forwarded, Handed, MarksNews, Others};
@@ -89,17 +90,8 @@ struct Conversation {
     id: ConversationId,
     queue: Mutex<Queue>,
     loaded: tokio::sync::OnceCell<Mutex<Loaded>>,
-    /// Held by who brings it level with the store.
-    catching: tokio::sync::Mutex<Caught>,
-    /// How many have begun to bring it level.
-    catch_ups: AtomicU64,
-}
-
-/// How far a conversation is known to be level.
-#[derive(Default)]
-struct Caught {
-    /// The last catch-up that succeeded, counted as they began: what was in the store by then is in memory.
-    level_as_of: u64,
+    /// Bringing it level with the store.
+    catching_up: SingleFlight,
 }
 
 /// A user's row of one conversation.
@@ -487,8 +479,7 @@ impl Chat {
             id,
             queue: Mutex::default(),
             loaded: tokio::sync::OnceCell::new(),
-            catching: tokio::sync::Mutex::default(),
-            catch_ups: AtomicU64::new(0),
+            catching_up: SingleFlight::default(),
         });
         shard.insert(id, conversation.clone());
         conversation

@@ -14,6 +14,7 @@ use super::level::PAGE;
 use super::loaded::{Loaded, UserMarks};
 use super::{Chat, Conversation, Row, problem_of_store};
 use crate::cluster::CLOCK_APART_MS;
+use crate::hub::UserHub;
 
 /// How long a write to the store may take, its repetitions included.
 const WRITES_TAKE_MS: u64 = 15_000;
@@ -23,7 +24,8 @@ const CLOCKS_APART_MS: u64 = 2 * CLOCK_APART_MS + WRITES_TAKE_MS;
 
 impl Chat {
     /// Looks whether anything moved in a connected user's inbox since it was last looked at, and if so brings
-    /// the user's conversations and digest level. Once in a heartbeat for each user, whatever its sessions.
+    /// the user's conversations and digest level. Once in a heartbeat for each user: sessions that ask at the same time
+    /// share it.
     ///
     /// # Errors
     /// When the store fails.
@@ -34,6 +36,13 @@ impl Chat {
         let Some(hub) = self.hub.user(user) else {
             return Ok(());
         };
+        hub.looking
+            .run(self.refresh_now(user, &hub))
+            .await
+            .map(|_| ())
+    }
+
+    async fn refresh_now(self: &Arc<Self>, user: UserId, hub: &UserHub) -> Result<(), Problem> {
         let now = self.clock.now();
         let touched = self.store.touched(user).await.map_err(problem_of_store)?;
         let refreshed = hub.refreshed();

@@ -34,7 +34,7 @@ pub(super) async fn handle(
     let is_send = matches!(frame, C::Send(_));
     let answer: Answer = match frame {
         C::Hello(_) => Err(Problem::new(Code::HelloExpected)),
-        C::Ping(ask) => ping(app, session, &ask).await,
+        C::Ping(ask) => ping(app, session, ask),
         C::Send(ask) => send(app, caller, ask).await,
         C::Mark(ask) => mark(app, caller, &ask).await,
         C::Inbox(ask) => app.chat.inbox(caller, ask).await.map(S::Inbox).map(Some),
@@ -120,22 +120,26 @@ async fn send(app: &Arc<App>, caller: Caller, send: Send) -> Answer {
     }
 }
 
-/// The digest belongs to what was queued before it, so the answer goes through the queue too.
-async fn ping(app: &App, session: Option<&Arc<Session>>, ping: &Ping) -> Answer {
+/// The answer comes through the queue of events: who asks with a call has its next call not held up by it.
+fn ping(app: &Arc<App>, session: Option<&Arc<Session>>, ping: Ping) -> Answer {
     let session = session.ok_or_else(needs_session)?;
-    app.refresh(session).await;
-    let pong = |digest| {
-        ServerFrame::Pong(Pong {
-            id: ping.id,
-            digest,
-        })
-    };
-    if let Some(user) = app.hub.user(session.caller.user) {
-        user.push_digest(session, pong);
-    }
+    let (app, session) = (app.clone(), session.clone());
+    tokio::spawn(async move { answer_pings(&app, &session, &[ping]).await });
+    Ok(None)
+}
+
+/// Answers heartbeats. The digest belongs to what was queued before it, so the answers go through the queue too.
+pub(super) async fn answer_pings(app: &App, session: &Arc<Session>, pings: &[Ping]) {
+    // Whoever says so is there, whatever the store says.
     app.presence.heartbeat(session);
     app.users.touch(session.caller);
-    Ok(None)
+    app.refresh(session.caller.user).await;
+    if let Some(user) = app.hub.user(session.caller.user) {
+        for ping in pings {
+            let id = ping.id;
+            user.push_digest(session, |digest| ServerFrame::Pong(Pong { id, digest }));
+        }
+    }
 }
 
 /// Raises marks if that can be done without waiting for anything, as it mostly can. `None` if it cannot:

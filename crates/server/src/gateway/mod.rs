@@ -41,7 +41,6 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
-use crate::session::Session;
 use crate::users::Users;
 
 use ordered::Ordered;
@@ -136,8 +135,8 @@ impl App {
 
     /// Before a digest is told: where several servers share the store it must be as of this heartbeat. A store that
     /// does not answer keeps nobody waiting; the next heartbeat comes.
-    async fn refresh(&self, session: &Session) {
-        let refreshed = self.chat.refresh(session.caller.user);
+    async fn refresh(&self, user: UserId) {
+        let refreshed = self.chat.refresh(user);
         match tokio::time::timeout(REFRESH_MAX, refreshed).await {
             Ok(Ok(())) => {}
             Ok(Err(problem)) => {

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidings_protocol::session::Hello;
 use tidings_protocol::{Code, Encoding, Problem};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::extract::{Json, Query, Signed};
@@ -49,19 +50,33 @@ pub(super) async fn get(
     let until = Instant::now() + wait;
     let turn = polled.begin_poll().await;
     polled.confirm(query.after)?;
-    app.refresh(polled.session()).await;
+    // What waits already is not held up by it.
+    let (looking, user) = (app.clone(), signed.caller.user);
+    let mut looking = Some(tokio::spawn(async move { looking.refresh(user).await }));
     loop {
         let batch = polled.take(&app, query.after, settings.poll_answer_bytes_max);
         if batch.ended {
             app.polled.end(polled.name());
         }
         let now = Instant::now();
-        if !batch.events.is_empty() || now >= until {
+        if !batch.events.is_empty() || (looking.is_none() && now >= until) {
             return Ok(answer(&polled, &batch));
         }
         // Who waits is there.
         let heartbeat = now + polled.live().heartbeat;
-        if !turn.wait(until.min(heartbeat)).await {
+        let until = if looking.is_some() {
+            heartbeat
+        } else {
+            until.min(heartbeat)
+        };
+        let is_ours = tokio::select! {
+            is_ours = turn.wait(until) => is_ours,
+            () = looked(&mut looking) => {
+                looking = None;
+                true
+            }
+        };
+        if !is_ours {
             return Err(Problem::new(Code::Replaced)
                 .detail("a newer poll of this session has taken over")
                 .into());
@@ -69,6 +84,15 @@ pub(super) async fn get(
         if Instant::now() >= heartbeat {
             polled.live().heartbeat();
         }
+    }
+}
+
+/// Until the inbox has been looked at; never, if it was.
+async fn looked(looking: &mut Option<JoinHandle<()>>) {
+    match looking {
+        // One that panicked looked as far as it could.
+        Some(looking) => drop(looking.await),
+        None => std::future::pending().await,
     }
 }
 

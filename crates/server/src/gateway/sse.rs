@@ -127,7 +127,8 @@ impl Writer {
             if now >= heartbeat {
                 heartbeat = now + every;
                 polled.live().heartbeat();
-                self.push_digest().await;
+                // What happens meanwhile is not held up by it.
+                tokio::spawn(push_digest(self.app.clone(), self.polled.clone()));
                 continue;
             }
             let comment = now + COMMENT_EVERY;
@@ -139,15 +140,6 @@ impl Writer {
             if comes && !self.send(&turn, Bytes::from_static(b":\n\n")).await {
                 return;
             }
-        }
-    }
-
-    /// The heartbeat's answer, which nobody asked for: by it the client notices what it lacks.
-    async fn push_digest(&self) {
-        let session = self.polled.session();
-        self.app.refresh(session).await;
-        if let Some(user) = self.app.hub.user(session.caller.user) {
-            user.push_digest(session, |digest| ServerFrame::Pong(Pong { id: 0, digest }));
         }
     }
 
@@ -171,5 +163,14 @@ impl Writer {
             () = turn.superseded() => false,
             () = tokio::time::sleep_until(self.ends) => false,
         }
+    }
+}
+
+/// The heartbeat's answer, which nobody asked for: by it the client notices what it lacks.
+async fn push_digest(app: Arc<App>, polled: Arc<Polled>) {
+    let session = polled.session();
+    app.refresh(session.caller.user).await;
+    if let Some(user) = app.hub.user(session.caller.user) {
+        user.push_digest(session, |digest| ServerFrame::Pong(Pong { id: 0, digest }));
     }
 }

@@ -5,7 +5,7 @@ use tidings_protocol::{ClientFrame, Encoding, ServerFrame};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::world::{Person, World, message};
+use super::world::{Person, World, message, next_poll};
 
 fn texts(poll: &Value) -> Vec<String> {
     let events = poll["events"].as_array().unwrap();
@@ -19,14 +19,6 @@ fn texts(poll: &Value) -> Vec<String> {
         })
         .filter_map(|entry| Some(entry["content"]["text"].as_str()?.to_owned()))
         .collect()
-}
-
-fn next_poll(poll: &Value, wait: u64) -> String {
-    format!(
-        "/v1/events?session={}&after={}&wait={wait}",
-        poll["session"].as_str().unwrap(),
-        poll["last"]
-    )
 }
 
 /// A conversation of the two, known to both.

@@ -226,6 +226,15 @@ impl World {
     }
 }
 
+/// The address of the poll that follows on this answer, and waits so many seconds.
+pub(super) fn next_poll(poll: &Value, wait: u64) -> String {
+    format!(
+        "/v1/events?session={}&after={}&wait={wait}",
+        poll["session"].as_str().unwrap(),
+        poll["last"]
+    )
+}
+
 impl Person {
     pub(super) fn get<'r>(&'r self, path: &'r str) -> Request<'r> {
         self.ask("GET", path)

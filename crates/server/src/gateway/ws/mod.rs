@@ -17,8 +17,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tidings_protocol::problem::ErrorFrame;
-use tidings_protocol::session::Bye;
+use tidings_protocol::session::{Bye, Ping};
 use tidings_protocol::{ClientFrame, Code, DecodeError, Encoding, Problem, Retry, ServerFrame};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -36,6 +37,8 @@ use socket::{Read, Socket};
 const WRITE_BYTES: usize = 64 * 1024;
 /// Frames that are read in a row before answers are written.
 const READ_FRAMES: usize = 64;
+/// Heartbeats that wait for their answer before nothing more is read.
+const PINGS_MAX: usize = 16;
 /// How long a closing client may take to read why.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -44,8 +47,12 @@ struct Connection {
     app: Arc<App>,
     live: Live,
     address: IpAddr,
-    /// The request that is being handled, other than a send.
+    /// The request that is being handled, other than a send or a heartbeat.
     pending: Option<Pin<Box<dyn Future<Output = Option<ServerFrame>> + Send>>>,
+    /// The heartbeats that are being answered: others look at the store for it, and nothing else waits for that.
+    pinging: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Those that came meanwhile.
+    pings: Vec<Ping>,
     last_frame: Instant,
     /// Not read from before this moment: it asked too often.
     paused: Option<Pin<Box<Sleep>>>,
@@ -87,6 +94,8 @@ async fn run(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hello
         live,
         address,
         pending: None,
+        pinging: None,
+        pings: Vec::new(),
         last_frame: Instant::now(),
         paused: None,
         bad: BadFrames::default(),
@@ -103,6 +112,7 @@ async fn run(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hello
     // was told: shutting down waits for that.
     connection.live.session.close(reason);
     connection.pending = None;
+    connection.pinging = None;
     Box::pin(close(socket, vec![bye(reason, encoding)], reason, code)).await;
 }
 
@@ -132,7 +142,11 @@ impl Connection {
                         session.push(&answer);
                     }
                 }
-                () = paused(&mut self.paused) => self.paused = None,
+                () = happens(&mut self.pinging) => {
+                    self.pinging = None;
+                    self.answer_pings();
+                }
+                () = happens(&mut self.paused) => self.paused = None,
                 () = &mut silent => {
                     let until = self.last_frame + allowed;
                     if until <= Instant::now() {
@@ -149,6 +163,7 @@ impl Connection {
     fn may_read(&self) -> bool {
         self.pending.is_none()
             && self.paused.is_none()
+            && self.pings.len() < PINGS_MAX
             && self.live.session.sends_outstanding.load(Ordering::Relaxed)
                 < self.app.settings.limits.sends_outstanding_max
     }
@@ -211,9 +226,30 @@ impl Connection {
                     .for_each(|answer| self.live.session.push(answer)),
                 None => self.begin(ClientFrame::Mark(ask)),
             },
+            ClientFrame::Ping(ping) => {
+                self.pings.push(ping);
+                if self.pinging.is_none() {
+                    self.answer_pings();
+                }
+            }
             frame => self.begin(frame),
         }
         Ok(())
+    }
+
+    /// Answers the heartbeats that wait, all by one look at the store.
+    fn answer_pings(&mut self) {
+        if self.pings.is_empty() {
+            return;
+        }
+        let pings = std::mem::take(&mut self.pings);
+        let (app, session) = (self.app.clone(), self.live.session.clone());
+        let mut pinging: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(async move { dispatch::answer_pings(&app, &session, &pings).await });
+        // Where nobody shares the store it does not wait for anything.
+        if (&mut pinging).now_or_never().is_none() {
+            self.pinging = Some(pinging);
+        }
     }
 
     /// Begins to handle a request that may have to wait. The next is read when it is done.
@@ -314,9 +350,10 @@ async fn pending(
     }
 }
 
-async fn paused(paused: &mut Option<Pin<Box<Sleep>>>) {
-    match paused {
-        Some(paused) => paused.await,
+/// What is waited for; never, if there is nothing.
+async fn happens(what: &mut Option<impl Future<Output = ()> + Unpin>) {
+    match what {
+        Some(what) => what.await,
         None => std::future::pending().await,
     }
 }
