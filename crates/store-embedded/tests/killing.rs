@@ -12,10 +12,11 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use common::{append, log, message, open, read_all, text_of, wait};
@@ -162,11 +163,19 @@ fn run_and_kill(folder: &Path, after: Duration, said: &mut HashMap<u32, Said>) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut output = child.stdout.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let (begun, begins) = channel();
     let reading = std::thread::spawn(move || {
         let mut text = String::new();
+        while !text.contains("appended") && output.read_line(&mut text)? > 0 {}
+        // Nobody waits for it but in the first round.
+        let _ = begun.send(());
         output.read_to_string(&mut text).map(|_| text)
     });
+    if said.is_empty() {
+        // Before it has begun there is no store that could be looked at.
+        begins.recv().unwrap();
+    }
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();
