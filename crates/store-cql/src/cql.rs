@@ -36,6 +36,8 @@ pub(crate) const ROWS_AT_ONCE: usize = 1_000;
 /// How many replicas of a partition coordinate conditional batches, one after the other.
 const COORDINATORS: usize = 3;
 
+/// From one try to open the store to the next.
+const OPEN_AGAIN: Duration = Duration::from_millis(500);
 /// How long a page of a scan over a whole table may take.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -228,8 +230,21 @@ fn profile(settings: &Settings) -> ExecutionProfileBuilder {
 }
 
 impl Cql {
-    /// Connects and prepares every statement. The tables must be there.
+    /// Connects and prepares every statement, again until the patience ends. The tables must be there.
     pub(crate) async fn open(settings: Settings) -> Result<Cql, StoreError> {
+        let end = Instant::now() + settings.patience;
+        loop {
+            match Cql::open_once(settings.clone()).await {
+                Err(StoreError::Unavailable(why)) if Instant::now() + OPEN_AGAIN < end => {
+                    tracing::warn!(why, "the store could not be opened: trying again");
+                    tokio::time::sleep(OPEN_AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open_once(settings: Settings) -> Result<Cql, StoreError> {
         let session = connect(&settings).await?;
         use_keyspace(&session, &settings.keyspace).await?;
         match crate::schema::format(&session).await? {
