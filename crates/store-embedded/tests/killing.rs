@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use common::{append, log, message, open, read_all, text_of, wait};
@@ -164,7 +164,7 @@ fn run_and_kill(folder: &Path, after: Duration, said: &mut HashMap<u32, Said>) {
         .spawn()
         .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
-    let (begun, begins) = channel();
+    let (begun, begins) = sync_channel(1);
     let reading = std::thread::spawn(move || {
         let mut text = String::new();
         while !text.contains("appended") && output.read_line(&mut text)? > 0 {}
