@@ -144,7 +144,7 @@ fn tables_are_what_the_code_says() {
 }
 
 #[test]
-fn settings_and_metrics_are_what_the_code_says() {
+fn settings_are_what_the_code_says() {
     for page in pages_under("docs/operations") {
         generated::hold(&page, |name| generated::of_operations(name, &page));
     }

@@ -3,42 +3,59 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is wrong, by part.
+/// How a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// Nothing is wrong.
+    Well,
+    /// Something is wrong, and the server goes on.
+    Degraded,
+    /// So wrong that the server should be sent nobody.
+    Unfit,
+}
+
+/// How every part is of which something was said.
 #[derive(Debug, Default)]
 pub struct Health {
-    parts: Mutex<BTreeMap<&'static str, Ill>>,
+    parts: Mutex<BTreeMap<&'static str, Part>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Ill {
-    is_unfit: bool,
+struct Part {
+    condition: Condition,
     why: String,
 }
 
 impl Health {
     /// Nothing is wrong with this part.
     pub fn well(&self, part: &'static str) {
-        if self.lock().remove(part).is_some() {
+        let now = Part {
+            condition: Condition::Well,
+            why: String::new(),
+        };
+        let before = self.lock().insert(part, now);
+        if before.is_some_and(|before| before.condition != Condition::Well) {
             tracing::info!(part, "well again");
         }
     }
 
     /// Something is wrong with this part, and the server goes on.
     pub fn degraded(&self, part: &'static str, why: &str) {
-        self.set(part, false, why);
+        self.set(part, Condition::Degraded, why);
     }
 
     /// Something is so wrong with this part that the server should be sent nobody.
     pub fn unfit(&self, part: &'static str, why: &str) {
-        self.set(part, true, why);
+        self.set(part, Condition::Unfit, why);
     }
 
-    fn set(&self, part: &'static str, is_unfit: bool, why: &str) {
-        let ill = Ill {
-            is_unfit,
+    fn set(&self, part: &'static str, condition: Condition, why: &str) {
+        let now = Part {
+            condition,
             why: why.to_owned(),
         };
-        if self.lock().insert(part, ill.clone()).as_ref() != Some(&ill) {
+        if self.lock().insert(part, now.clone()).as_ref() != Some(&now) {
+            let is_unfit = condition == Condition::Unfit;
             tracing::warn!(part, is_unfit, why, "not well");
         }
     }
@@ -46,7 +63,18 @@ impl Health {
     /// Whether the server may be sent somebody.
     #[must_use]
     pub fn is_fit(&self) -> bool {
-        !self.lock().values().any(|ill| ill.is_unfit)
+        let parts = self.lock();
+        parts.values().all(|part| part.condition < Condition::Unfit)
+    }
+
+    /// Every part of which something was said, and how it is.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(&'static str, Condition)> {
+        let parts = self.lock();
+        parts
+            .iter()
+            .map(|(name, part)| (*name, part.condition))
+            .collect()
     }
 
     /// What is wrong, a line for each part; empty if nothing is.
@@ -55,11 +83,12 @@ impl Health {
         let parts = self.lock();
         let lines = parts
             .iter()
-            .map(|(part, ill)| format!("{part}: {}\n", ill.why));
+            .filter(|(_, part)| part.condition != Condition::Well)
+            .map(|(name, part)| format!("{name}: {}\n", part.why));
         lines.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Ill>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Part>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,5 +108,10 @@ mod tests {
         health.well("clock");
         health.well("nats");
         assert!(health.is_fit() && health.report().is_empty());
+        assert_eq!(
+            health.parts(),
+            [("clock", Condition::Well), ("nats", Condition::Well)],
+            "what was told of once is known"
+        );
     }
 }

@@ -239,6 +239,16 @@ impl Session {
         queue.closed.map_or(Drained::Empty, Drained::Closed)
     }
 
+    /// Frames that wait, and how near the queue is to its bounds: from 0 to 1.
+    #[must_use]
+    pub fn fullness(&self) -> (usize, f64) {
+        let queue = self.lock();
+        let frames = queue.frames.len();
+        let of_frames = frames as f64 / self.limits.frames_max.max(1) as f64;
+        let of_bytes = queue.bytes as f64 / self.limits.bytes_max.max(1) as f64;
+        (frames, of_frames.max(of_bytes).min(1.0))
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_drained(&self) -> bool {

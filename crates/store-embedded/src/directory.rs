@@ -96,7 +96,7 @@ impl Directory {
             path: path.to_owned(),
             error,
         };
-        std::fs::create_dir_all(path).map_err(failed)?;
+        make(path).map_err(failed)?;
         // Look before anything is written: a foreign directory stays as it is.
         let format = read_format(path)?;
         let lock = lock(path)?;
@@ -179,6 +179,28 @@ impl Directory {
     pub(crate) fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
     }
+}
+
+/// Makes the directory if it is not there: messages lie in it, so for its own user alone.
+fn make(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match builder.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// The format of a data directory, `None` if it is empty or was never finished. Takes no lock: its server may run.
+///
+/// # Errors
+/// When it is newer than this program, damaged, or not ours.
+pub fn format_of(path: &Path) -> Result<Option<u32>, OpenError> {
+    read_format(path)
 }
 
 /// The format of a directory, `None` if it is empty or was never finished.

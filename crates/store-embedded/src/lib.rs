@@ -36,9 +36,9 @@ mod upkeep;
 
 pub use backup::{BackupError, BackupReport, new_generation};
 pub use check::verify;
-pub use directory::{FORMAT, OpenError};
+pub use directory::{FORMAT, OpenError, format_of};
 pub use settings::{OnFatal, Settings};
-pub use store::EmbeddedStore;
+pub use store::{Backlog, EmbeddedStore};
 
 use tidings_core::codec::DecodeError;
 use tidings_store::StoreError;

@@ -1,8 +1,9 @@
 //! What waits for the committer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
@@ -50,22 +51,39 @@ type Queued = (Request, Option<OwnedSemaphorePermit>);
 pub(crate) struct Queue {
     sender: SyncSender<Queued>,
     places: Arc<Semaphore>,
+    requests_max: usize,
+    taken: Arc<Taken>,
 }
 
 /// The end of the queue that the committer has.
 pub(crate) struct Waiting {
     receiver: Receiver<Queued>,
+    taken: Arc<Taken>,
+}
+
+/// When the committer took what it is working on: whatever waits came later.
+#[derive(Debug)]
+struct Taken {
+    began: Instant,
+    /// Since `began`, in milliseconds, and one more; 0 while there is nothing to do.
+    after_ms: AtomicU64,
 }
 
 pub(crate) fn queue(requests_max: usize) -> (Queue, Waiting) {
     // Room for the requests that need no place, so that sending never blocks a task.
     let (sender, receiver) = sync_channel(requests_max + 64);
+    let taken = Arc::new(Taken {
+        began: Instant::now(),
+        after_ms: AtomicU64::new(0),
+    });
     (
         Queue {
             sender,
             places: Arc::new(Semaphore::new(requests_max)),
+            requests_max,
+            taken: Arc::clone(&taken),
         },
-        Waiting { receiver },
+        Waiting { receiver, taken },
     )
 }
 
@@ -96,6 +114,21 @@ impl Queue {
         let _ = self.sender.try_send((request, None));
     }
 
+    /// Requests that are not answered yet, and how long the committer has been at what it took last.
+    pub(crate) fn backlog(&self) -> (usize, Duration) {
+        let waiting = self
+            .requests_max
+            .saturating_sub(self.places.available_permits());
+        let busy = match self.taken.after_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            after_ms => {
+                let taken = Duration::from_millis(after_ms - 1);
+                self.taken.began.elapsed().saturating_sub(taken)
+            }
+        };
+        (waiting, busy)
+    }
+
     /// Tells the committer to close, after what waits before.
     pub(crate) fn close(&self) {
         let _ = self.sender.send((Request::Close, None));
@@ -106,6 +139,7 @@ impl Waiting {
     /// Waits for a request, but not past `until`; then takes whatever else waits, up to `max`. Empty when
     /// the time is over.
     pub(crate) fn drain(&self, until: Option<Instant>, max: usize) -> Vec<Queued> {
+        self.taken.after_ms.store(0, Ordering::Relaxed);
         let first = match until {
             None => self
                 .receiver
@@ -123,6 +157,9 @@ impl Waiting {
         drained.extend(
             std::iter::from_fn(|| self.receiver.try_recv().ok()).take(max.saturating_sub(1)),
         );
+        let after = self.taken.began.elapsed().as_millis();
+        let after_ms = u64::try_from(after).unwrap_or(u64::MAX - 1) + 1;
+        self.taken.after_ms.store(after_ms, Ordering::Relaxed);
         drained
     }
 }

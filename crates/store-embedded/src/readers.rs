@@ -46,6 +46,11 @@ impl Readers {
         ))
     }
 
+    /// Reads that are not answered yet.
+    pub(crate) fn waiting(&self) -> usize {
+        WAITING_MAX.saturating_sub(self.places.available_permits())
+    }
+
     /// Has something read.
     pub(crate) async fn read<T: Send + 'static>(
         &self,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
@@ -45,6 +46,17 @@ pub struct EmbeddedStore {
     threads: Vec<JoinHandle<()>>,
     /// Last, so that the directory is unlocked when everything else is closed.
     directory: Directory,
+}
+
+/// What waits in a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Requests that are not durable yet.
+    pub commits: usize,
+    /// The oldest of them has waited about so long.
+    pub oldest_commit: Duration,
+    /// Reads that wait for a thread or the disk.
+    pub reads: usize,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -154,6 +166,17 @@ impl EmbeddedStore {
     #[must_use]
     pub fn path(&self) -> &PathBuf {
         &self.directory.path
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let (commits, oldest_commit) = self.queue.backlog();
+        Backlog {
+            commits,
+            oldest_commit,
+            reads: self.readers.as_ref().map_or(0, Readers::waiting),
+        }
     }
 
     /// Why it has stopped, if it has: a write failed.

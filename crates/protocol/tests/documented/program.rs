@@ -1,4 +1,4 @@
-//! What the server's program says of itself: its addresses, settings and metrics.
+//! What the server's program says of itself: its addresses and settings.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -87,38 +87,4 @@ pub(crate) fn settings() -> Option<String> {
     );
     let text = String::from_utf8(output.stdout).unwrap();
     Some(format!("```toml\n{text}```\n"))
-}
-
-/// The metrics, read from their source: this crate cannot depend on the server.
-pub(crate) fn metrics() -> String {
-    let name = "crates/server/src/metrics.rs";
-    let source = std::fs::read_to_string(top().join(name)).unwrap();
-    let mut text = String::from("| metric | kind | what it says |\n|---|---|---|\n");
-    let mut count = 0;
-    for item in source.split("registry.register").skip(1) {
-        let has_unit = item.starts_with("_with_unit(");
-        let quoted: Vec<&str> = item.split('"').skip(1).step_by(2).take(2).collect();
-        let (_, field) = item.split_once("self.").unwrap();
-        let (field, _) = field.split_once('.').unwrap();
-        let [metric, help] = quoted.as_slice() else {
-            panic!("{name}: {item}");
-        };
-        let declared = source
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(field)?.strip_prefix(": "))
-            .unwrap_or_else(|| panic!("{name}: no field {field}"));
-        let (kind, suffix) = match declared.trim_end_matches(',') {
-            kind if kind.starts_with("Gauge") => ("gauge", ""),
-            kind if kind.starts_with("Counter") => ("counter", "_total"),
-            _ => ("histogram", ""),
-        };
-        let unit = if has_unit { "_seconds" } else { "" };
-        let _ = writeln!(
-            text,
-            "| `tidings_{metric}{unit}{suffix}` | {kind} | {help} |"
-        );
-        count += 1;
-    }
-    assert!(count > 5, "{name} has another form");
-    text
 }

@@ -122,6 +122,7 @@ impl Chat {
                 Err(AppendError::Conflict { head }) => {
                     tracing::info!(conversation = %conversation.id, head, "somebody else appended: deciding again");
                     is_level = true;
+                    self.metrics.conflict();
                     conversation.queue().turns.met();
                     if let Err(problem) = self.catch_up(conversation).await {
                         return self.refuse_all(conversation, batch, &problem);

@@ -21,6 +21,7 @@ use super::loaded::{Loaded, UserMarks};
 use super::queue::Queued;
 use super::{Chat, Conversation};
 use crate::cluster::encode_send;
+use crate::metrics::Forwarded as Ended;
 use crate::session::{Caller, Event};
 
 /// For so long the answer of another server is waited for.
@@ -283,6 +284,7 @@ impl Chat {
         };
         match answers {
             Ok(Ok(answers)) if answers.len() == batch.len() && !answers.iter().any(is_for_here) => {
+                self.metrics.forwarded(Ended::Answered, batch.len());
                 for (queued, answer) in batch.into_iter().zip(answers) {
                     let settled = answer.as_ref().map(|_| ());
                     conversation.queue().refused.settled(&queued, settled);
@@ -290,7 +292,14 @@ impl Chat {
                 }
                 self.ready_again(conversation);
             }
-            _ => self.drive(conversation, batch, true).await,
+            answers => {
+                let ended = match answers {
+                    Ok(Ok(_)) => Ended::GivenBack,
+                    _ => Ended::Unanswered,
+                };
+                self.metrics.forwarded(ended, batch.len());
+                self.drive(conversation, batch, true).await;
+            }
         }
     }
 

@@ -225,6 +225,7 @@ impl Chat {
             Err(error @ (AppendError::Conflict { .. } | AppendError::Repeated { .. })) => {
                 tracing::info!(conversation = %conversation.id, %error, "somebody else appended: deciding again");
                 if matches!(error, AppendError::Conflict { .. }) {
+                    self.metrics.conflict();
                     conversation.queue().turns.met();
                 }
                 tokio::spawn(self.clone().drive(conversation, batch, true));

@@ -121,6 +121,9 @@ impl Chat {
             }
             caught.extend(page.entries);
         }
+        if !caught.is_empty() {
+            self.metrics.caught_up(caught.len());
+        }
         self.settle_rows(conversation, head.seq).await?;
         Ok(caught)
     }

@@ -6,6 +6,7 @@
 //! conversation (`loaded`). `keep` is what happens by itself: expiry, trimming, summaries.
 
 mod absence;
+mod backlog;
 mod counting;
 mod deciding;
 mod diffusion;
@@ -49,6 +50,7 @@ use crate::session::{Caller, Session};
 use crate::single_flight::SingleFlight;
 use crate::users::Users;
 
+pub use backlog::Backlog;
 pub use heard::{Forwarded, Handed, MarksNews, Others};
 pub use queue::Reply;
 pub(crate) use refused::BEHIND_MS;
@@ -531,6 +533,7 @@ fn make_room(shard: &mut HashMap<ConversationId, Arc<Conversation>>) {
 
 /// A store's failure as a client sees it: not its fault, and worth another try.
 fn problem_of_store(error: StoreError) -> Problem {
+    crate::metrics::store_failed(&error);
     if let StoreError::Unavailable(_) = error {
         tracing::warn!(%error, "the store does not answer now");
         return Problem::new(Code::Busy).detail("the store does not answer now");

@@ -56,6 +56,8 @@ pub(super) struct Queue {
     bytes: usize,
     /// Whether it is being worked on, or stands in its lane's line.
     pub working: bool,
+    /// When the first of what was last taken came.
+    taken: Option<Instant>,
     /// How many have come.
     arrivals: u64,
     pub refused: Refused,
@@ -76,6 +78,7 @@ impl Queue {
             batch.push(queued);
         }
         self.bytes -= bytes;
+        self.taken = batch.first().map(|queued| queued.received);
         if self.waiting.is_empty() {
             // A quiet conversation keeps no buffer.
             self.waiting = VecDeque::new();
@@ -86,6 +89,13 @@ impl Queue {
     /// Whether commands wait.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// When the oldest came of what is not answered yet. Between two batches the first of the one before still
+    /// counts.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(|queued| queued.received);
+        self.taken.filter(|_| self.working).or(waiting)
     }
 
     /// Whether nothing waits and nobody must come again first: then nothing is lost with it.

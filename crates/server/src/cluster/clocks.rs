@@ -42,6 +42,7 @@ impl Cluster {
     pub(super) fn judge_clock(&self) {
         let store = *self.store_ahead_ms();
         let ahead_ms = self.peers().clock_ahead_ms(store);
+        self.metrics.clock_ahead_ms(ahead_ms);
         let is_off = ahead_ms.unsigned_abs() > CLOCK_APART_MS;
         if is_off {
             let words = if ahead_ms > 0 { "ahead of" } else { "behind" };

@@ -112,6 +112,7 @@ impl Cluster {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Arc<Cluster> {
+        metrics.is_in_cluster();
         health.unfit("clock", "the clocks of the other servers are not known yet");
         let (outgoing, to_send) = mpsc::channel(wire::WAITING_MAX);
         let cluster = Arc::new(Cluster {
@@ -197,7 +198,12 @@ impl Cluster {
             .take();
         let Some(to_send) = to_send else { return };
         tokio::join!(
-            wire::send(client.clone(), prefix.clone(), to_send),
+            wire::send(
+                client.clone(),
+                prefix.clone(),
+                to_send,
+                self.metrics.clone()
+            ),
             wire::receive(client.clone(), prefix, self.clone()),
             self.keep_watching(client),
         );
@@ -210,6 +216,7 @@ impl Cluster {
             let is_connected = state == async_nats::connection::State::Connected;
             if self.is_connected.swap(is_connected, Ordering::Relaxed) != is_connected {
                 tracing::info!(is_connected, "the wire to the other servers");
+                self.metrics.wire_connected(is_connected);
             }
             if is_connected {
                 self.health.well("nats");
@@ -276,6 +283,12 @@ impl Cluster {
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
         self.say(To::All, &Message::Beat(self.beat()));
+    }
+
+    /// Messages that wait for the wire.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        wire::WAITING_MAX.saturating_sub(self.outgoing.capacity())
     }
 
     /// How many other servers there are.

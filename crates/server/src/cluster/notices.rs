@@ -15,6 +15,7 @@ use super::Cluster;
 use super::message::Message;
 use super::wire::To;
 use crate::clock::random;
+use crate::metrics::store_failed;
 use crate::session::Caller;
 
 /// How often the newest are read.
@@ -146,9 +147,13 @@ impl Cluster {
                     self.health.well("store");
                 }
                 Err(error) if answered.elapsed() >= UNANSWERED => {
+                    store_failed(&error);
                     self.health.unfit("store", &error.to_string());
                 }
-                Err(error) => self.health.degraded("store", &error.to_string()),
+                Err(error) => {
+                    store_failed(&error);
+                    self.health.degraded("store", &error.to_string());
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}

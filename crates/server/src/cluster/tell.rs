@@ -21,6 +21,7 @@ impl Cluster {
     pub(super) fn say_bytes(&self, to: To, bytes: Bytes) {
         if self.is_connected.load(Ordering::Relaxed) && self.outgoing.try_send((to, bytes)).is_err()
         {
+            self.metrics.message_dropped();
             tracing::debug!("news were dropped: too many wait");
         }
     }

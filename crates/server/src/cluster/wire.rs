@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::Cluster;
 use super::message::{Message, NodeId};
 use crate::config::NatsSettings;
+use crate::metrics::Metrics;
 
 /// Messages that wait to be sent; past it they are dropped.
 pub(super) const WAITING_MAX: usize = 65_536;
@@ -63,12 +64,14 @@ pub(super) async fn send(
     client: Client,
     prefix: String,
     mut outgoing: mpsc::Receiver<(To, Bytes)>,
+    metrics: Arc<Metrics>,
 ) {
     let mut taken = Vec::with_capacity(TOGETHER_MAX);
     loop {
         if outgoing.recv_many(&mut taken, TOGETHER_MAX).await == 0 {
             return;
         }
+        metrics.messages_sent(taken.len());
         let mut payloads: HashMap<To, BytesMut> = HashMap::new();
         for (to, message) in taken.drain(..) {
             let payload = payloads.entry(to).or_default();
@@ -107,7 +110,9 @@ pub(super) async fn receive(client: Client, prefix: String, cluster: Arc<Cluster
         };
         let mut received = futures_util::stream::select(own, all);
         while let Some(message) = received.next().await {
-            for message in split(message.payload) {
+            let messages = split(message.payload);
+            cluster.metrics.messages_received(messages.len());
+            for message in messages {
                 match Message::decode(&message) {
                     Ok(Some(message)) => cluster.heard(message),
                     Ok(None) => {}

@@ -59,8 +59,10 @@ impl Live {
         // Once more, now that a revocation would find the session: none slips in between.
         app.users.authenticate(token).await?;
         app.chat.attach(&live.session, hello.marks).await?;
+        if app.users.touch(caller) {
+            app.metrics.session_is_back(transport);
+        }
         app.presence.session_opened(&live.session, heartbeat_ms);
-        app.users.touch(caller);
         let welcome = |digest| {
             ServerFrame::Welcome(Welcome {
                 id: hello.id,

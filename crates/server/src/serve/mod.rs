@@ -8,6 +8,7 @@ mod control;
 mod files;
 mod listener;
 mod logging;
+mod looks;
 mod moving;
 mod neighbours;
 mod stores;
@@ -124,9 +125,12 @@ async fn serve(
     })?;
     // Before anything is written: the address tells soonest that a server runs already.
     let listener = listen("server.listen", &settings.server.listen).await?;
-    let opened = stores::open(&settings, in_memory).await?;
+    let mut opened = stores::open(&settings, in_memory).await?;
+    let backlog = opened.backlog.take();
     let is_embedded = settings.store.kind == StoreKind::Embedded;
     let parts = Parts::new(opened, settings.clone(), metrics);
+    parts.metrics.sessions_max(settings.cluster.sessions_max);
+    parts.be_looked_at(backlog, Path::new(&settings.server.data));
     let (drain, draining) = watch::channel(false);
     let bounds = Bounds {
         connections_max: settings.limits.connections_max,
@@ -199,9 +203,10 @@ struct Parts {
 
 impl Parts {
     fn new(opened: Opened, mut settings: Settings, metrics: Arc<Metrics>) -> Parts {
-        let Opened { store, time } = opened;
+        let Opened { store, time, .. } = opened;
         let clock = Clock::System;
         let health = Arc::new(Health::default());
+        health.well("store");
         let is_shared = time.is_some();
         if is_shared && settings.chat.write_heads_members_max == 0 {
             settings.chat.write_heads_members_max = WRITE_HEADS_MEMBERS_MAX;

@@ -9,6 +9,7 @@ use tidings_store::memory::MemoryStore;
 use tidings_store_cql::{CqlStore, Replication};
 use tidings_store_embedded::EmbeddedStore;
 
+use super::looks::StoreBacklog;
 use super::{ServeError, control, spawn, store_settings};
 use crate::cluster::StoreTime;
 use crate::config::{CassandraSettings, Settings, StoreKind};
@@ -19,13 +20,31 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     /// The time by the store's clock, if it is another machine's. Other servers may share such a store.
     pub(super) time: Option<StoreTime>,
+    /// What waits in it, if it is embedded.
+    pub(super) backlog: Option<StoreBacklog>,
+}
+
+impl Opened {
+    fn embedded(store: Arc<EmbeddedStore>) -> Opened {
+        let weak = Arc::downgrade(&store);
+        let backlog = move || weak.upgrade().map(|store| store.backlog());
+        Opened {
+            store,
+            time: None,
+            backlog: Some(Box::new(backlog)),
+        }
+    }
 }
 
 pub(super) async fn open(settings: &Settings, in_memory: bool) -> Result<Opened, ServeError> {
     if in_memory {
         tracing::warn!("everything is kept in memory and gone with the process");
         let store = Arc::new(MemoryStore::new());
-        return Ok(Opened { store, time: None });
+        return Ok(Opened {
+            store,
+            time: None,
+            backlog: None,
+        });
     }
     match settings.store.kind {
         StoreKind::Embedded => {
@@ -33,7 +52,7 @@ pub(super) async fn open(settings: &Settings, in_memory: bool) -> Result<Opened,
             let store = Arc::new(EmbeddedStore::open(data, store_settings(&settings.store))?);
             may_serve(&*store).await?;
             spawn("control", control::serve(data.to_owned(), store.clone()));
-            Ok(Opened { store, time: None })
+            Ok(Opened::embedded(store))
         }
         StoreKind::Cassandra => {
             let store = CqlStore::open(cql_settings(settings)?).await;
@@ -47,6 +66,7 @@ pub(super) async fn open(settings: &Settings, in_memory: bool) -> Result<Opened,
             Ok(Opened {
                 store,
                 time: Some(time),
+                backlog: None,
             })
         }
     }

@@ -43,14 +43,17 @@ impl LastSeen {
         }
     }
 
-    fn touch(&self, caller: Caller, now: Time) {
+    /// Answers whether the device had been seen not long before.
+    fn touch(&self, caller: Caller, now: Time) -> bool {
         let mut all = self.lock();
         let full = all.len() >= self.max;
         let key = (caller.user, caller.device);
         if let Some(seen) = all.get_mut(&key) {
             seen.at = seen.at.max(now);
             seen.waits = true;
-        } else if !full {
+            return true;
+        }
+        if !full {
             let seen = Seen {
                 at: now,
                 waits: true,
@@ -58,6 +61,7 @@ impl LastSeen {
             };
             all.insert(key, seen);
         }
+        false
     }
 
     /// When a device was seen, if that is not long written.
@@ -116,9 +120,9 @@ impl LastSeen {
 }
 
 impl Users {
-    /// A device is there.
-    pub fn touch(&self, caller: Caller) {
-        self.last_seen.touch(caller, self.clock.now());
+    /// A device is there. Answers whether it was there not long before (`users.last_seen_write_s`).
+    pub fn touch(&self, caller: Caller) -> bool {
+        self.last_seen.touch(caller, self.clock.now())
     }
 
     /// When a user was last seen with any device.

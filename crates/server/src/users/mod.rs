@@ -174,6 +174,12 @@ impl Users {
         }
     }
 
+    /// Password hashes that are computed or wait for it.
+    #[must_use]
+    pub fn passwords_asked(&self) -> usize {
+        self.passwords.asked()
+    }
+
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &UsersSettings {
@@ -301,6 +307,7 @@ async fn finish<T: Send + 'static>(
 }
 
 fn store_failed(error: StoreError) -> Problem {
+    crate::metrics::store_failed(&error);
     tracing::error!(%error, "the store failed");
     Problem::new(Code::Internal)
 }

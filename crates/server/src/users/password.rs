@@ -20,6 +20,7 @@ pub(super) struct Passwords {
     computing: Arc<Semaphore>,
     /// … and those, with the ones that wait for it.
     asked: Arc<Semaphore>,
+    asked_max: usize,
     /// The hash of a password that nobody has: what is computed for users who do not exist.
     nobody: Arc<OnceLock<String>>,
     metrics: Arc<Metrics>,
@@ -34,15 +35,23 @@ impl Passwords {
             None,
         );
         let at_once = settings.password_hashes_at_once_max.max(1);
-        let asked = at_once.saturating_add(settings.password_hashes_waiting_max);
+        let asked_max = at_once.saturating_add(settings.password_hashes_waiting_max);
+        let asked_max = asked_max.min(Semaphore::MAX_PERMITS);
         Passwords {
             // Impossible parameters are refused with the settings.
             params: params.unwrap_or_default(),
             computing: Arc::new(Semaphore::new(at_once)),
-            asked: Arc::new(Semaphore::new(asked.min(Semaphore::MAX_PERMITS))),
+            asked: Arc::new(Semaphore::new(asked_max)),
+            asked_max,
             nobody: Arc::default(),
             metrics,
         }
+    }
+
+    /// Hashes that are computed or wait for it.
+    pub(super) fn asked(&self) -> usize {
+        self.asked_max
+            .saturating_sub(self.asked.available_permits())
     }
 
     /// The hash of a new password.
