@@ -29,20 +29,25 @@ version_at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2"
 # Whether rustup may download. RUSTUP_AUTO_INSTALL=0 says that it may not.
 rustup_may_download() { have rustup && [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ]; }
 
+# Runs a command as root.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        have sudo || fail "please run this as root: $*"
+        sudo "$@"
+    fi
+}
+
 # Installs Debian packages. Called only once something is known to be missing.
 apt_install() {
     have apt-get || fail "this needs $* (Debian's names), and there is no apt-get: please install them by hand"
-    local as_root=()
-    if [ "$(id -u)" != 0 ]; then
-        have sudo || fail "this needs $*: please run 'apt-get install $*' as root"
-        as_root=(sudo)
-    fi
     say "Installing with apt-get: $*"
-    local output install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
+    local output install=(as_root env DEBIAN_FRONTEND=noninteractive
         apt-get install --yes --quiet=2 --no-install-recommends -o DPkg::Lock::Timeout=300 "$@")
     # The package lists may be absent or old; refreshing them is the slow half, so only then.
     "${install[@]}" >/dev/null 2>&1 && return
-    output=$("${as_root[@]}" apt-get update --quiet=2 2>&1) || say "$output"
+    output=$(as_root apt-get update --quiet=2 2>&1) || say "$output"
     output=$("${install[@]}" 2>&1) || fail "apt-get could not install $*:
 $output"
 }
