@@ -311,6 +311,19 @@ impl Server {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// `tidings doctor`: the code with which it ended, and what it found. The server may run.
+    pub async fn doctor(&self, flags: &[&str]) -> (i32, serde_json::Value) {
+        let mut arguments = vec![OsString::from("--json")];
+        arguments.extend(flags.iter().map(OsString::from));
+        let output = self.output("doctor", arguments).await;
+        let found = serde_json::from_slice(&output.stdout);
+        let found = found.unwrap_or_else(|error| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            panic!("tidings doctor: {error}: {said}")
+        });
+        (output.status.code().expect("it ends by itself"), found)
+    }
+
     async fn output(&self, subcommand: &str, arguments: Vec<OsString>) -> Output {
         let mut command = Command::new(program());
         command

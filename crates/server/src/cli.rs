@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, Settings, Sources, StoreKind, load};
-use crate::serve;
+use crate::{doctor, serve};
 
 /// Tidings: a messaging system that anyone can host.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ struct Cli {
 enum Command {
     /// Runs the server.
     Serve(Serve),
+    /// Looks at a deployment, running or not, and says what to mend. Ends with 0 if all is well, 1 with warnings, 2 with
+    /// faults.
+    Doctor(Doctor),
     /// Verifies every invariant of the data on disk and says what is wrong.
     Verify(Common),
     /// Copies the data, as of one moment, into a new directory. The server may go on running.
@@ -78,6 +81,26 @@ enum StoreChoice {
 }
 
 #[derive(Debug, Args)]
+struct Doctor {
+    #[command(flatten)]
+    common: Common,
+    /// As JSON, for programs.
+    #[arg(long)]
+    json: bool,
+    /// A session token, to try what only somebody who is logged in can: event streams through the public address.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TIDINGS_DOCTOR_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// With a token: also waits for a minute, to see that nothing on the way cuts off polls.
+    #[arg(long, requires = "token")]
+    patient: bool,
+}
+
+#[derive(Debug, Args)]
 struct Backup {
     #[command(flatten)]
     common: Common,
@@ -99,12 +122,16 @@ struct Move {
 }
 
 impl Common {
-    fn settings(&self, mut flags: Vec<(&'static str, String)>) -> Result<Settings, ConfigError> {
+    fn settings(&self, flags: Vec<(&'static str, String)>) -> Result<Settings, ConfigError> {
+        load(&self.sources(flags))
+    }
+
+    fn sources(&self, mut flags: Vec<(&'static str, String)>) -> Sources {
         flags.extend(self.data.clone().map(|data| ("server.data", data)));
-        load(&Sources {
+        Sources {
             flags,
             ..Sources::of_process(self.config.clone())
-        })
+        }
     }
 }
 
@@ -137,6 +164,7 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
             serve::run(settings, in_memory).map_err(text)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Doctor(doctor) => examine(doctor),
         Command::Verify(common) => {
             let settings = common.settings(Vec::new()).map_err(text)?;
             check_embedded(&settings)?;
@@ -186,6 +214,28 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn examine(args: Doctor) -> Result<ExitCode, String> {
+    let options = doctor::Options {
+        token: args.token,
+        is_patient: args.patient,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(text)?;
+    let sources = args.common.sources(Vec::new());
+    let report = runtime.block_on(doctor::examine(&sources, &options));
+    print!(
+        "{}",
+        if args.json {
+            report.json()
+        } else {
+            report.text()
+        }
+    );
+    Ok(report.exit_code())
 }
 
 /// Runs one of the clients. A terminal is in no hurry: one thread does.

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 pub mod health;
 pub mod hub;

@@ -13,6 +13,7 @@
 mod append;
 mod cql;
 mod documents;
+mod examine;
 mod expiry;
 mod known;
 mod late;
@@ -29,6 +30,7 @@ mod store;
 mod tails;
 mod vanish;
 
+pub use examine::{Examined, ExaminedNode, examine};
 pub use schema::FORMAT;
 pub use settings::{Replication, Settings};
 pub use store::{CqlStore, migrate};

@@ -13,6 +13,7 @@ mod cut;
 mod faults;
 mod flows;
 mod moving;
+mod watched;
 
 /// The tests themselves, for every way.
 mod way {

@@ -12,6 +12,7 @@ mod bodies;
 mod conformance;
 mod documents;
 mod entries;
+mod examining;
 mod frozen;
 mod keyspaces;
 mod killed;

@@ -10,3 +10,4 @@
 
 mod alerts;
 mod dashboard;
+mod doctor;

@@ -120,6 +120,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether nothing is left: what a later version adds stands behind what this one reads.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Refuses bytes that are left over.
     ///
     /// # Errors

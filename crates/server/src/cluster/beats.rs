@@ -53,6 +53,7 @@ impl Cluster {
             takes_clients: self.takes_clients(),
             connected: self.here().summary(),
             online: self.online().summary(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 

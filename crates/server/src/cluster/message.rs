@@ -110,6 +110,8 @@ pub(super) struct Beat {
     pub(super) connected: Summary,
     /// Of those who are online there.
     pub(super) online: Summary,
+    /// Of the program; empty if it is too old to say. Last: others stop reading before it.
+    pub(super) version: String,
 }
 
 /// Sends that are handed to another server.
@@ -140,6 +142,7 @@ impl Message {
                     writer.number(list.count);
                     writer.number(list.sum);
                 }
+                writer.text(&beat.version);
             }
             Message::Moved { node, came, went } => {
                 writer.byte(2);
@@ -259,6 +262,10 @@ impl Message {
                 takes_clients: reader.flag()?,
                 connected: read_summary(&mut reader)?,
                 online: read_summary(&mut reader)?,
+                version: match reader.is_at_end() {
+                    true => String::new(),
+                    false => reader.text()?,
+                },
             }),
             2 => Message::Moved {
                 node: reader.id()?,
@@ -367,27 +374,32 @@ fn read_users(reader: &mut Reader<'_>) -> Result<Vec<UserId>, DecodeError> {
 mod tests {
     use super::*;
 
+    fn beat() -> Beat {
+        Beat {
+            node: [3; 16],
+            at: Time(4),
+            rules: 1,
+            address: "https://one.example".to_owned(),
+            region: "north".to_owned(),
+            sessions: 5,
+            sessions_max: 6,
+            takes_conversations: true,
+            takes_clients: false,
+            connected: Summary {
+                count: 7,
+                sum: u64::MAX,
+            },
+            online: Summary { count: 6, sum: 5 },
+            version: "0.1.0".to_owned(),
+        }
+    }
+
     #[test]
     fn messages_come_back_as_they_were() {
         let user = UserId([1; 16]);
         let conversation = ConversationId([2; 16]);
         let messages = [
-            Message::Beat(Beat {
-                node: [3; 16],
-                at: Time(4),
-                rules: 1,
-                address: "https://one.example".to_owned(),
-                region: "north".to_owned(),
-                sessions: 5,
-                sessions_max: 6,
-                takes_conversations: true,
-                takes_clients: false,
-                connected: Summary {
-                    count: 7,
-                    sum: u64::MAX,
-                },
-                online: Summary { count: 6, sum: 5 },
-            }),
+            Message::Beat(beat()),
             Message::Moved {
                 node: [3; 16],
                 came: vec![user],
@@ -449,6 +461,13 @@ mod tests {
             assert_eq!(Message::decode(&message.encode()), Ok(Some(message)));
         }
         assert_eq!(Message::decode(&[1, 200]), Ok(None), "of a later version");
+        let beat = Message::Beat(Beat {
+            version: String::new(),
+            ..beat()
+        });
+        let mut older = beat.encode();
+        assert_eq!(older.pop(), Some(0), "the version's length");
+        assert_eq!(Message::decode(&older), Ok(Some(beat)), "of an earlier one");
         assert!(Message::decode(&[1, 1, 2]).is_err());
         assert!(Message::decode(&[]).is_err());
     }

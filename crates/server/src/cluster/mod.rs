@@ -12,6 +12,7 @@ mod clocks;
 mod forward;
 mod message;
 mod notices;
+mod overhear;
 mod peers;
 mod routes;
 mod tell;
@@ -24,6 +25,7 @@ pub(crate) use forward::encode as encode_send;
 pub use message::NodeId;
 pub(crate) use message::Summary;
 pub use notices::Notice;
+pub use overhear::{Overheard, Server, overhear};
 pub(crate) use peers::CLOCK_APART_MS;
 pub(crate) use routes::Routes;
 

@@ -124,6 +124,7 @@ mod tests {
             takes_clients: true,
             connected: Summary::default(),
             online: Summary::default(),
+            version: String::new(),
         }
     }
 

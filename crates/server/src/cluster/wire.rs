@@ -47,16 +47,23 @@ pub(super) async fn connect(settings: &NatsSettings, name: String) -> Result<Cli
             Duration::from_millis(100 * (attempts as u64).clamp(1, 10))
         })
         .event_callback(|event| async move { tracing::debug!(%event, "NATS") });
-    if !settings.token.is_empty() {
-        options = options.token(settings.token.clone());
-    } else if !settings.user.is_empty() {
-        options = options.user_and_password(settings.user.clone(), settings.password.clone());
-    }
+    options = with_login(options, settings);
     let urls: Vec<&str> = settings.urls.split(',').map(str::trim).collect();
     options
         .connect(urls)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Options with the login that is set.
+pub(super) fn with_login(options: ConnectOptions, settings: &NatsSettings) -> ConnectOptions {
+    if !settings.token.is_empty() {
+        options.token(settings.token.clone())
+    } else if !settings.user.is_empty() {
+        options.user_and_password(settings.user.clone(), settings.password.clone())
+    } else {
+        options
+    }
 }
 
 /// Puts messages together by where they go, and sends them.
@@ -126,7 +133,7 @@ pub(super) async fn receive(client: Client, prefix: String, cluster: Arc<Cluster
 }
 
 /// The messages of a payload.
-fn split(mut payload: Bytes) -> Vec<Bytes> {
+pub(super) fn split(mut payload: Bytes) -> Vec<Bytes> {
     let mut messages = Vec::new();
     while let Some(length) = payload.first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
@@ -139,7 +146,7 @@ fn split(mut payload: Bytes) -> Vec<Bytes> {
     messages
 }
 
-fn subject(prefix: &str, to: To) -> String {
+pub(super) fn subject(prefix: &str, to: To) -> String {
     match to {
         To::All => format!("{prefix}.all"),
         To::One(node) => {

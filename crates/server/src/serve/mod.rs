@@ -43,6 +43,7 @@ use crate::users::Users;
 
 pub use control::backup;
 pub use moving::move_to;
+pub(crate) use stores::cql_settings;
 pub use stores::migrate;
 
 use stores::Opened;

@@ -96,7 +96,7 @@ pub fn migrate(settings: &Settings) -> Result<String, ServeError> {
     ))
 }
 
-pub(super) fn cql_settings(settings: &Settings) -> Result<tidings_store_cql::Settings, ServeError> {
+pub(crate) fn cql_settings(settings: &Settings) -> Result<tidings_store_cql::Settings, ServeError> {
     let cassandra = &settings.cassandra;
     let points: Vec<String> = list(&cassandra.contact_points);
     if points.is_empty() {

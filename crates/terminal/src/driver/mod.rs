@@ -9,7 +9,7 @@ mod polling;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
-mod websocket;
+pub(crate) mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
