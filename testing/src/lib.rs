@@ -4,6 +4,7 @@ pub mod actors;
 pub mod cassandra;
 pub mod chance;
 pub mod cluster;
+pub mod collector;
 pub mod flows;
 pub mod http;
 pub mod nats;

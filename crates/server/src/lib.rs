@@ -15,4 +15,5 @@ pub mod presence;
 pub mod serve;
 pub mod session;
 mod single_flight;
+pub mod trace;
 pub mod users;

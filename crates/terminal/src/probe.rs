@@ -1,4 +1,5 @@
-//! Asks a server this and that from outside, the way a client comes to it: for `tidings doctor`.
+//! Asks a server this and that from outside, the way a client comes to it: for `tidings doctor`, and to tell a
+//! collector of traces what there is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,25 @@ impl Probe {
     ) -> Result<Answer, String> {
         let mut http = Http::new(self.network.clone(), token.map(str::to_owned));
         let asked = http.request(Method::GET, path, Vec::new(), within).await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        Ok(Answer {
+            status: answer.status.as_u16(),
+            body: String::from_utf8_lossy(&answer.body).into_owned(),
+        })
+    }
+
+    /// `POST` of a JSON value.
+    ///
+    /// # Errors
+    /// Says in words why there is no answer.
+    pub async fn post(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<Answer, String> {
+        let mut http = Http::new(self.network.clone(), None);
+        let asked = http.request(Method::POST, path, body, within).await;
         let answer = asked.map_err(|error| error.to_string())?;
         Ok(Answer {
             status: answer.status.as_u16(),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tidings_core::id::direct_id;
 use tidings_testing::cluster::{Cluster, Ground};
+use tidings_testing::collector::Collector;
 use tidings_testing::prometheus::Prometheus;
 use tidings_testing::queries::{self, Kind};
 use tidings_testing::wire::Way;
@@ -40,7 +41,6 @@ async fn a_cluster_is_measured_and_the_loss_of_nats_is_told() {
     for check in [
         "cassandra",
         "tables",
-        "durability",
         "nats",
         "servers",
         "server",
@@ -54,12 +54,78 @@ async fn a_cluster_is_measured_and_the_loss_of_nats_is_told() {
     }
     let said = finding(&found, "servers")["what"].as_str().unwrap();
     assert!(said.starts_with("2, version "), "{said}");
-    // One node, one copy: enough for a test alone.
-    assert_eq!(finding(&found, "copies")["verdict"], "warning", "{found:#}");
+    // One node, one copy, and one that goes on whatever its disk says: enough for a test alone.
+    for check in ["copies", "durability"] {
+        assert_eq!(finding(&found, check)["verdict"], "warning", "{found:#}");
+    }
 
     cluster.nats.as_mut().unwrap().kill(0);
     prometheus.alert("TidingsNatsLost", "firing").await;
     let (code, found) = cluster.at(0).server.doctor(&[]).await;
     assert_eq!(finding(&found, "nats")["verdict"], "fault", "{found:#}");
     assert_eq!(code, 2);
+}
+
+/// One of the two servers has the conversation: sends at the other are handed over to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_traced_across_servers() {
+    let collector = Collector::start().await;
+    let url = collector.url();
+    let settings = [("telemetry.otlp_url", url.as_str())];
+    let cluster = Cluster::start(
+        "a_message_is_traced_across_servers",
+        2,
+        &Ground::shared(),
+        &settings,
+    )
+    .await;
+    let ada = cluster.at(0).person("ada", Way::Cbor).await;
+    let ben = cluster.at(1).person("ben", Way::Cbor).await;
+    let talk = direct_id(ada.user, ben.user);
+    // From now on both servers know it, and each other.
+    ada.sent(ada.say(Place::To(ben.user), "first")).await;
+    ben.hears(talk, "first").await;
+
+    let mut forwarded = 0;
+    for (number, name) in [(0, "ada"), (1, "ben")] {
+        let trace = format!("{number:031}a");
+        let asked = format!("00-{trace}-00f067aa0ba902b7-01");
+        let login = cluster.at(number).log_in(name).await;
+        let mut http = cluster.at(number).http(&login.token);
+        let path = format!("/v1/conversations/{talk}/entries");
+        let body = format!("{{\"text\": \"a secret word by {name}\"}}");
+        let headers = [("traceparent", asked.as_str())];
+        let sent = http
+            .try_request("POST", &path, &headers, body.as_bytes())
+            .await;
+        assert_eq!(sent.unwrap().status, 201);
+        // One who is connected to the server that did not commit it hears of it there.
+        let spans = collector
+            .trace(&trace, |spans| {
+                let has = |name: &str| spans.iter().any(|span| span.name == name);
+                let sends = spans.iter().filter(|span| span.name == "send").count();
+                ["decide", "commit", "tell", "hear"].into_iter().all(has)
+                    && sends == if has("forward") { 2 } else { 1 }
+            })
+            .await;
+        let of = |name: &str| spans.iter().find(|span| span.name == name);
+        let (commit, hear) = (of("commit").unwrap(), of("hear").unwrap());
+        assert_ne!(commit.node, hear.node, "{spans:#?}");
+        let deciding = spans.iter().find(|span| span.id == commit.parent).unwrap();
+        assert_eq!(
+            (deciding.name.as_str(), &deciding.node),
+            ("send", &commit.node)
+        );
+        assert_eq!(hear.parent, deciding.id);
+        if let Some(forward) = of("forward") {
+            forwarded += 1;
+            assert_ne!(forward.node, commit.node);
+            assert_eq!(
+                deciding.parent, forward.parent,
+                "both are of the first server's send"
+            );
+        }
+    }
+    assert_eq!(forwarded, 1, "one of the two servers has the conversation");
+    assert!(!format!("{:?}", collector.told()).contains("secret"));
 }

@@ -11,3 +11,4 @@
 mod alerts;
 mod dashboard;
 mod doctor;
+mod traces;

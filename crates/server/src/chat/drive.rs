@@ -188,15 +188,19 @@ impl Chat {
     pub(super) async fn appended(
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
-        batch: Vec<Queued>,
+        mut batch: Vec<Queued>,
         decided: Decided,
         took: Duration,
     ) {
         self.metrics.commit_took(took);
+        let traced = self.trace_commit(conversation, &mut batch, &decided, took);
         if self.after_append(conversation, &decided).await.is_err() {
             tracing::warn!(conversation = %conversation.id, "inboxes go on reading the log");
         }
         self.committed(conversation, batch, decided);
+        if let Some(traced) = traced {
+            traced.told();
+        }
         self.give_way(conversation, took).await;
     }
 

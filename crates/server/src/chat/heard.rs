@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_core::entry::Entry;
 use tidings_core::log::{Generation, Seq};
@@ -23,6 +23,7 @@ use super::{Chat, Conversation};
 use crate::cluster::encode_send;
 use crate::metrics::Forwarded as Ended;
 use crate::session::{Caller, Event};
+use crate::trace::Context;
 
 /// For so long the answer of another server is waited for.
 const FORWARDED_FOR: Duration = Duration::from_millis(2_000);
@@ -46,8 +47,8 @@ pub struct MarksNews {
     pub at: Time,
 }
 
-/// A send that is handed to another server: whose, and its frame as `cluster` encodes it.
-pub type Handed = (Caller, Vec<u8>);
+/// A send that is handed to another server: whose, its frame as `cluster` encodes it, and the trace that it belongs to.
+pub type Handed = (Caller, Vec<u8>, Option<Context>);
 
 /// How another server answers sends, in their order. Nothing: it is not known what became of them.
 pub type Forwarded = oneshot::Receiver<Vec<Result<Sent, Problem>>>;
@@ -110,7 +111,8 @@ fn frames_of(batch: &[Queued]) -> Option<Vec<Handed>> {
         };
         let mut frame = queued.frame.clone()?;
         frame.first |= devices.insert(caller.device);
-        Some((caller, encode_send(frame)?))
+        let trace = queued.trace.as_ref().map(|trace| trace.context());
+        Some((caller, encode_send(frame)?, trace))
     });
     frames.collect()
 }
@@ -275,7 +277,9 @@ impl Chat {
         batch: Vec<Queued>,
         answered: Forwarded,
     ) {
+        let handed_over = Instant::now();
         let answers = tokio::time::timeout(FORWARDED_FOR, answered).await;
+        self.trace_forward(&batch, handed_over);
         // It is about to go, or of an earlier version: this server can do what that one cannot.
         let is_for_here = |answer: &Result<Sent, Problem>| {
             answer

@@ -26,6 +26,7 @@ mod refresh;
 mod refused;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod turns;
 
 use std::collections::HashMap;
@@ -48,6 +49,7 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::session::{Caller, Session};
 use crate::single_flight::SingleFlight;
+use crate::trace::Tracer;
 use crate::users::Users;
 
 pub use backlog::Backlog;
@@ -85,6 +87,8 @@ pub struct Chat {
     outstanding: AtomicUsize,
     /// The other servers, where several share the store.
     others: OnceLock<Arc<dyn Others>>,
+    /// Not set: nothing is traced.
+    tracer: OnceLock<Arc<Tracer>>,
 }
 
 /// One conversation in memory: its queue of commands and, once needed, its state.
@@ -152,6 +156,7 @@ impl Chat {
             spared_until: AtomicU64::new(0),
             outstanding: AtomicUsize::new(0),
             others: OnceLock::new(),
+            tracer: OnceLock::new(),
         })
     }
 

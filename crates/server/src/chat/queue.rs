@@ -22,6 +22,7 @@ use super::refused::Refused;
 use super::turns::Turns;
 use crate::clock::random;
 use crate::session::{Caller, Session};
+use crate::trace::Trace;
 
 /// Where the answer to a command goes.
 pub enum Reply {
@@ -46,6 +47,8 @@ pub(super) struct Queued {
     pub bytes: usize,
     /// As it came, if another server may have the conversation.
     pub frame: Option<Send>,
+    /// If it is traced: until it is answered, when this is dropped.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// What waits in a conversation, and who must come again first.
@@ -213,6 +216,7 @@ impl Chat {
                 arrival: 0,
                 bytes,
                 frame: None,
+                trace: self.tracer().and_then(|tracer| tracer.begin(client_id)),
             },
         ))
     }

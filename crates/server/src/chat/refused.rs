@@ -123,6 +123,7 @@ mod tests {
             arrival,
             bytes: 0,
             frame: None,
+            trace: None,
         }
     }
 

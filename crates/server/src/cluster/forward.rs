@@ -19,6 +19,7 @@ use super::{Cluster, Services};
 use crate::chat::{Forwarded, Handed, Reply};
 use crate::config::Affinity;
 use crate::session::Caller;
+use crate::trace;
 
 /// Answers that are waited for, by request.
 #[derive(Default)]
@@ -99,13 +100,16 @@ impl Cluster {
             .peers()
             .holder(self.me, !self.takes_conversations(), &conversation.0)?;
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (mut sends, mut traces) = (Vec::new(), Vec::new());
+        for (place, (caller, frame, trace)) in (0..).zip(frames()?) {
+            sends.push((caller.user, caller.device, frame));
+            traces.extend(trace.map(|trace| (place, trace)));
+        }
         let forward = Message::Forward(Forward {
             from: self.me,
             request,
-            sends: frames()?
-                .into_iter()
-                .map(|(caller, frame)| (caller.user, caller.device, frame))
-                .collect(),
+            sends,
+            traces,
         });
         let bytes = forward.encode();
         if !wire::fits(&bytes) {
@@ -130,9 +134,13 @@ impl Cluster {
         // gets no answers.
         let sends: Vec<(Caller, Send)> = sends.collect::<Option<_>>().unwrap_or_default();
         let mut waiting = Vec::with_capacity(sends.len());
-        for (caller, send) in sends {
+        for (place, (caller, send)) in (0..).zip(sends) {
             let (reply, answer) = oneshot::channel();
-            chat.send_here(caller, send, Reply::Once(reply));
+            let trace = forward.traces.iter().find(|(of, _)| *of == place);
+            // A server that traces nothing itself leaves it alone.
+            trace::asked(trace.map(|(_, context)| *context), || {
+                chat.send_here(caller, send, Reply::Once(reply));
+            });
             waiting.push(answer);
         }
         let cluster = self.clone();

@@ -1,15 +1,19 @@
 //! What servers say to each other, and its bytes: the stored forms of `tidings_core::codec`, with a kind in
 //! front. A kind that a server does not know is skipped, so that versions can run side by side.
 
+#[cfg(test)]
+mod tests;
+
 use tidings_core::codec::{
     DecodeError, Reader, Writer, decode_body, decode_envelope, encode_body, encode_envelope,
 };
 use tidings_core::entry::Entry;
-use tidings_core::log::Generation;
+use tidings_core::log::{Generation, Seq};
 use tidings_core::mark::MarkValue;
 use tidings_core::{ConversationId, DeviceId, Time, UserId};
 
 use crate::chat::MarksNews;
+use crate::trace::Context;
 
 /// A server, new at each start.
 pub type NodeId = [u8; 16];
@@ -39,6 +43,8 @@ pub(super) enum Message {
         conversation: ConversationId,
         generation: Generation,
         entries: Vec<Entry>,
+        /// Those of them that are traced. Last, and only if there are any: others stop reading before it.
+        traces: Vec<(Seq, Context)>,
     },
     /// Something was committed that is too large for a message.
     Look { conversation: ConversationId },
@@ -121,6 +127,8 @@ pub(super) struct Forward {
     pub(super) request: u64,
     /// Who, with which device, and the frame in CBOR.
     pub(super) sends: Vec<(UserId, DeviceId, Vec<u8>)>,
+    /// Those of them, by their place, that are traced. As with entries.
+    pub(super) traces: Vec<(u64, Context)>,
 }
 
 impl Message {
@@ -171,6 +179,7 @@ impl Message {
                 conversation,
                 generation,
                 entries,
+                traces,
             } => {
                 writer.byte(5);
                 writer.id(&conversation.0);
@@ -179,6 +188,12 @@ impl Message {
                     writer.blob(&encode_envelope(&entry.envelope));
                     writer.blob(&encode_body(&entry.body));
                 });
+                if !traces.is_empty() {
+                    writer.list(traces.iter(), |writer, (seq, context)| {
+                        writer.number(*seq);
+                        write_context(writer, *context);
+                    });
+                }
             }
             Message::Look { conversation } => {
                 writer.byte(6);
@@ -236,6 +251,12 @@ impl Message {
                     writer.id(&device.0);
                     writer.blob(frame);
                 });
+                if !forward.traces.is_empty() {
+                    writer.list(forward.traces.iter(), |writer, (place, context)| {
+                        writer.number(*place);
+                        write_context(writer, *context);
+                    });
+                }
             }
             Message::Answers { request, answers } => {
                 writer.byte(13);
@@ -290,6 +311,10 @@ impl Message {
                     let body = decode_body(envelope.kind, reader.blob()?)?;
                     Ok(Entry { envelope, body })
                 })?,
+                traces: match reader.is_at_end() {
+                    true => Vec::new(),
+                    false => reader.list(|reader| Ok((reader.number()?, read_context(reader)?)))?,
+                },
             },
             6 => Message::Look {
                 conversation: ConversationId(reader.id()?),
@@ -334,6 +359,10 @@ impl Message {
                     let (user, device) = (UserId(reader.id()?), DeviceId(reader.id()?));
                     Ok((user, device, reader.blob()?.to_vec()))
                 })?,
+                traces: match reader.is_at_end() {
+                    true => Vec::new(),
+                    false => reader.list(|reader| Ok((reader.number()?, read_context(reader)?)))?,
+                },
             }),
             13 => Message::Answers {
                 request: reader.number()?,
@@ -342,6 +371,20 @@ impl Message {
             _ => return Ok(None),
         }))
     }
+}
+
+fn write_context(writer: &mut Writer, context: Context) {
+    writer.id(&context.trace);
+    writer.blob(&context.span);
+}
+
+fn read_context(reader: &mut Reader<'_>) -> Result<Context, DecodeError> {
+    let trace = reader.id()?;
+    let span = reader.blob()?.try_into();
+    Ok(Context::new(
+        trace,
+        span.map_err(|_| DecodeError::Malformed)?,
+    ))
 }
 
 fn write_users(writer: &mut Writer, users: &[UserId]) {
@@ -368,107 +411,4 @@ fn read_summary(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
 
 fn read_users(reader: &mut Reader<'_>) -> Result<Vec<UserId>, DecodeError> {
     reader.list(|reader| reader.id().map(UserId))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn beat() -> Beat {
-        Beat {
-            node: [3; 16],
-            at: Time(4),
-            rules: 1,
-            address: "https://one.example".to_owned(),
-            region: "north".to_owned(),
-            sessions: 5,
-            sessions_max: 6,
-            takes_conversations: true,
-            takes_clients: false,
-            connected: Summary {
-                count: 7,
-                sum: u64::MAX,
-            },
-            online: Summary { count: 6, sum: 5 },
-            version: "0.1.0".to_owned(),
-        }
-    }
-
-    #[test]
-    fn messages_come_back_as_they_were() {
-        let user = UserId([1; 16]);
-        let conversation = ConversationId([2; 16]);
-        let messages = [
-            Message::Beat(beat()),
-            Message::Moved {
-                node: [3; 16],
-                came: vec![user],
-                went: vec![],
-            },
-            Message::Ask {
-                node: [3; 16],
-                list: List::Connected,
-            },
-            Message::Users {
-                node: [3; 16],
-                list: List::Online,
-                is_first: true,
-                users: vec![user, UserId([9; 16])],
-            },
-            Message::Look { conversation },
-            Message::Marks(MarksNews {
-                conversation,
-                generation: Generation([8; 16]),
-                user,
-                delivered: 1,
-                shown: 2,
-                read: Some(MarkValue {
-                    seq: 3,
-                    ordinal: 4,
-                    own: 5,
-                    at: Time(6),
-                }),
-                at: Time(7),
-            }),
-            Message::Typing {
-                conversation,
-                user,
-                on: true,
-            },
-            Message::Online {
-                node: [3; 16],
-                user,
-                on: false,
-                last_seen: Time(9),
-            },
-            Message::Notice,
-            Message::Private {
-                user,
-                key: "mute".to_owned(),
-                except: DeviceId([7; 16]),
-            },
-            Message::Forward(Forward {
-                from: [3; 16],
-                request: 1,
-                sends: vec![(user, DeviceId([7; 16]), vec![1, 2])],
-            }),
-            Message::Answers {
-                request: 1,
-                answers: vec![3],
-            },
-        ];
-        for message in messages {
-            assert_eq!(Message::decode(&message.encode()), Ok(Some(message)));
-        }
-        assert_eq!(Message::decode(&[1, 200]), Ok(None), "of a later version");
-        let beat = Message::Beat(Beat {
-            version: String::new(),
-            ..beat()
-        });
-        let mut older = beat.encode();
-        assert_eq!(older.pop(), Some(0), "the version's length");
-        assert_eq!(Message::decode(&older), Ok(Some(beat)), "of an earlier one");
-        assert!(Message::decode(&[1, 1, 2]).is_err());
-        assert!(Message::decode(&[]).is_err());
-    }
 }

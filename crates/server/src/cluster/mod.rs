@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use tidings_core::UserId;
-use tidings_core::log::Generation;
+use tidings_core::log::{Generation, Seq};
+use tidings_core::{ConversationId, UserId};
 use tidings_store::Store;
 use tokio::sync::mpsc;
 
@@ -48,6 +48,7 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::trace::{Context, Tracer};
 use crate::users::Users;
 
 use forward::Forwarding;
@@ -94,6 +95,8 @@ pub struct Cluster {
     notices: notices::Seen,
     requests: AtomicU64,
     services: OnceLock<Services>,
+    /// Not set: nothing is traced.
+    tracer: OnceLock<Arc<Tracer>>,
 }
 
 /// The rest of the server. They hold the cluster, so it must not hold them.
@@ -141,6 +144,7 @@ impl Cluster {
             notices: notices::Seen::default(),
             requests: AtomicU64::new(1),
             services: OnceLock::new(),
+            tracer: OnceLock::new(),
         });
         let weak = Arc::downgrade(&cluster);
         cluster.hub.set_watcher(Box::new(move |user, is_here| {
@@ -160,6 +164,13 @@ impl Cluster {
         };
         if self.services.set(services).is_err() {
             tracing::error!("the cluster was told twice who the rest of the server is");
+        }
+    }
+
+    /// Has what is said of messages traced.
+    pub fn set_tracer(&self, tracer: Arc<Tracer>) {
+        if self.tracer.set(tracer).is_err() {
+            tracing::error!("the cluster was told twice who traces messages");
         }
     }
 
@@ -353,9 +364,12 @@ impl Cluster {
                 conversation,
                 generation,
                 entries,
+                traces,
             } => {
                 if let Some(chat) = services.chat.upgrade() {
+                    let began = Instant::now();
                     chat.heard_entries(conversation, generation, entries);
+                    self.trace_hearing(conversation, &traces, began);
                 }
             }
             Message::Look { conversation } => {
@@ -395,6 +409,22 @@ impl Cluster {
             }
             Message::Forward(forward) => self.heard_forward(services, forward),
             Message::Answers { request, answers } => self.forwarding.answered(request, &answers),
+        }
+    }
+
+    /// Entries by another server are in the queues of the live sessions here.
+    fn trace_hearing(
+        &self,
+        conversation: ConversationId,
+        traces: &[(Seq, Context)],
+        began: Instant,
+    ) {
+        let Some(tracer) = self.tracer.get() else {
+            return;
+        };
+        for (seq, context) in traces {
+            let hear = tracer.step("hear", *context, began, Instant::now());
+            tracer.span(hear.about(conversation, *seq));
         }
     }
 

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidings_core::entry::Entry;
-use tidings_core::log::Generation;
+use tidings_core::log::{Generation, Seq};
 use tidings_core::{ConversationId, DeviceId, Time, UserId};
 
 use super::Cluster;
 use super::message::Message;
 use super::wire::{self, To};
 use crate::chat::{Forwarded, Handed, MarksNews, Others};
+use crate::trace::Context;
 
 impl Cluster {
     /// Sends a message, or drops it if too many wait.
@@ -38,6 +39,14 @@ impl Cluster {
         let bytes = Bytes::from(encoded());
         for node in nodes {
             self.say_bytes(To::One(node), bytes.clone());
+        }
+    }
+
+    /// Which of these entries are traced.
+    fn traces_of(&self, conversation: ConversationId, entries: &[Entry]) -> Vec<(Seq, Context)> {
+        match self.tracer.get() {
+            Some(tracer) => tracer.take_noted(conversation, entries.iter().map(Entry::seq)),
+            None => Vec::new(),
         }
     }
 
@@ -78,11 +87,13 @@ impl Others for Cluster {
         entries: &[Entry],
         users: &mut dyn Iterator<Item = UserId>,
     ) {
+        let traces = self.traces_of(conversation, entries);
         self.say_to_users(users, || {
             let entries = Message::Entries {
                 conversation,
                 generation,
                 entries: entries.to_vec(),
+                traces,
             };
             let encoded = entries.encode();
             match wire::fits(&encoded) {

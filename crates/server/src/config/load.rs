@@ -176,6 +176,7 @@ fn set(
                 .parse()
                 .map_err(|_| value("a whole number"))?,
         ),
+        Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| value("a number"))?),
         Some(Value::Boolean(_)) => {
             Value::Boolean(text.parse().map_err(|_| value("true or false"))?)
         }
@@ -230,7 +231,7 @@ fn check_ranges(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What must fit together.
+/// What must fit together, and numbers with a point.
 fn check(settings: &Settings) -> Result<(), ConfigError> {
     let refuse = |name: &str, reason: &str| {
         Err(ConfigError::Value {
@@ -278,6 +279,9 @@ fn check(settings: &Settings) -> Result<(), ConfigError> {
             "cluster.roles",
             "the roles are gateway and chat, with a comma between",
         );
+    }
+    if !(0.0..=1.0).contains(&settings.telemetry.sample_ratio) {
+        return refuse("telemetry.sample_ratio", "a share: from 0 to 1");
     }
     let sessions = &settings.sessions;
     if !(sessions.heartbeat_ms_min..=sessions.heartbeat_ms_max).contains(&sessions.heartbeat_ms) {

@@ -12,7 +12,7 @@ pub use load::{ConfigError, Sources, load};
 pub use sections::{
     Affinity, CassandraSettings, ChatSettings, ClusterSettings, LimitsSettings, LogFormat,
     LogSettings, NatsSettings, PresenceSettings, ServerSettings, SessionsSettings, StoreKind,
-    StoreSettings, UsersSettings,
+    StoreSettings, TelemetrySettings, UsersSettings,
 };
 
 /// All settings.
@@ -23,6 +23,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// What it logs.
     pub log: LogSettings,
+    /// Traces of messages.
+    pub telemetry: TelemetrySettings,
     /// The store.
     pub store: StoreSettings,
     /// Cassandra, if that is the store.
@@ -88,6 +90,7 @@ impl Settings {
         vec![
             facts_of::<ServerSettings>("server"),
             facts_of::<LogSettings>("log"),
+            facts_of::<TelemetrySettings>("telemetry"),
             facts_of::<StoreSettings>("store"),
             facts_of::<CassandraSettings>("cassandra"),
             facts_of::<NatsSettings>("nats"),

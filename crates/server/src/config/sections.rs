@@ -78,6 +78,17 @@ section! {
     }
 }
 
+section! {
+    /// Traces of single messages, told to a collector of OpenTelemetry.
+    TelemetrySettings {
+        /// Where the collector takes OTLP over HTTP (`http://127.0.0.1:4318`). Empty: nothing is traced.
+        otlp_url: String = String::new(),
+        /// The share of messages that is traced without being asked for, from 0 to 1. A client asks for one by
+        /// the header `traceparent` when it sends over HTTP.
+        sample_ratio: f64 = 0.0,
+    }
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

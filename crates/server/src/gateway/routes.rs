@@ -24,6 +24,7 @@ use tidings_protocol::{ClientFrame, Code, ServerFrame};
 use super::http::{about, account, call, conversation, people, sending};
 use super::problem::{Failure, Told};
 use super::{App, page, poll, polled, sse, ws};
+use crate::trace;
 
 /// Makes the schema of a type.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -161,7 +162,12 @@ async fn leave(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         ),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    let mut response = next.run(request).await;
+    // Nobody looks for the header where nothing is traced.
+    let asked = app.chat.tracer().and_then(|_| {
+        let header = request.headers().get("traceparent")?;
+        trace::Context::asked_in(header.to_str().ok()?)
+    });
+    let mut response = trace::asked_in(asked, next.run(request)).await;
     if let Some(Told(code)) = response.extensions_mut().remove() {
         app.metrics.problem(code);
     }

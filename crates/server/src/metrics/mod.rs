@@ -123,6 +123,8 @@ impl Default for Metrics {
         begin(&all.problems, "code", &[Code::Internal.name()]);
         let slow = [Code::SlowConsumer.name()];
         begin(&all.sessions_closed, "reason", &slow);
+        let logins = ["logged_in", "refused", "signed_up"];
+        begin(&all.logins, "outcome", &logins);
         let outcomes = Forwarded::ALL.map(Forwarded::name);
         begin(&cluster.forwarded, "outcome", &outcomes);
         begin(&cluster.messages, "direction", &["sent", "received"]);

@@ -39,6 +39,7 @@ use crate::hub::Hub;
 use crate::metrics::{self, Metrics};
 use crate::moving::NotServed;
 use crate::presence::Presence;
+use crate::trace::Tracer;
 use crate::users::Users;
 
 pub use control::backup;
@@ -130,6 +131,7 @@ async fn serve(
     let backlog = opened.backlog.take();
     let is_embedded = settings.store.kind == StoreKind::Embedded;
     let parts = Parts::new(opened, settings.clone(), metrics);
+    let tracer = parts.trace(&settings)?;
     parts.metrics.sessions_max(settings.cluster.sessions_max);
     parts.be_looked_at(backlog, Path::new(&settings.server.data));
     let (drain, draining) = watch::channel(false);
@@ -175,6 +177,9 @@ async fn serve(
             tracing::warn!(signal, "ending at once");
             std::process::exit(1);
         }
+    }
+    if let Some(tracer) = tracer {
+        tracer.flush().await;
     }
     // Also when time was up: what was acknowledged late reaches the disk.
     if let Err(error) = parts.store.flush().await {
@@ -286,6 +291,24 @@ impl Parts {
             cluster,
             drain_percent_per_s,
         }
+    }
+
+    /// Has messages traced, if that is set.
+    fn trace(&self, settings: &Settings) -> Result<Option<Arc<Tracer>>, ServeError> {
+        let made = Tracer::new(&settings.telemetry, &settings.cluster.node);
+        let made = made.map_err(|error| ServeError::Setting {
+            setting: "telemetry.otlp_url",
+            why: error.to_string(),
+        })?;
+        let Some((tracer, exporter)) = made else {
+            return Ok(None);
+        };
+        spawn("traces", exporter.run());
+        self.chat.set_tracer(tracer.clone());
+        if let Some(cluster) = &self.cluster {
+            cluster.set_tracer(tracer.clone());
+        }
+        Ok(Some(tracer))
     }
 
     /// Where there are other servers, the sessions go to them a few at a time, and not all at once.

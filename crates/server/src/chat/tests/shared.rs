@@ -80,7 +80,7 @@ impl Others for Gateway {
         }
         let answers: Vec<_> = frames()?
             .into_iter()
-            .map(|(caller, frame)| {
+            .map(|(caller, frame, _)| {
                 let (reply, answer) = oneshot::channel();
                 let send = decode_send(&frame).unwrap();
                 self.holder.send_here(caller, send, Reply::Once(reply));
