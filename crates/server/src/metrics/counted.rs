@@ -172,20 +172,12 @@ impl Metrics {
 
     /// So many messages went to other servers together.
     pub fn messages_sent(&self, count: usize) {
-        let label = [("direction", "sent")];
-        self.cluster
-            .messages
-            .get_or_create(&label)
-            .inc_by(count as u64);
+        self.messages_sent.inc_by(count as u64);
     }
 
     /// So many messages came from another server together.
     pub fn messages_received(&self, count: usize) {
-        let label = [("direction", "received")];
-        self.cluster
-            .messages
-            .get_or_create(&label)
-            .inc_by(count as u64);
+        self.messages_received.inc_by(count as u64);
     }
 
     /// A message to another server was dropped, as too many wait.

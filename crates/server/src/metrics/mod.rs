@@ -21,6 +21,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tidings_protocol::Code;
@@ -100,6 +101,9 @@ pub struct Metrics {
     cluster: InCluster,
     process: OfProcess,
     registries: [(Registry, Vec<Fact>); 3],
+    /// Of `cluster.messages`, at hand: there may be many.
+    messages_sent: Counter,
+    messages_received: Counter,
     /// The sum of `sessions`.
     live_sessions: AtomicU64,
     /// Whether there is a cluster to tell of.
@@ -127,11 +131,17 @@ impl Default for Metrics {
         begin(&all.logins, "outcome", &logins);
         let outcomes = Forwarded::ALL.map(Forwarded::name);
         begin(&cluster.forwarded, "outcome", &outcomes);
-        begin(&cluster.messages, "direction", &["sent", "received"]);
+        let messages = |direction| {
+            let counter = cluster.messages.get_or_create(&[("direction", direction)]);
+            counter.clone()
+        };
+        let (messages_sent, messages_received) = (messages("sent"), messages("received"));
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let started = started.unwrap_or_default().as_secs_f64();
         process.start_time.set(started);
         Metrics {
+            messages_sent,
+            messages_received,
             all,
             cluster,
             process,
