@@ -7,7 +7,7 @@ use tidings_store_embedded::FORMAT;
 
 use super::mounts::{self, Mount};
 use super::report::Report;
-use crate::metrics::space_of;
+use crate::metrics::{Space, space_of};
 
 /// Below this share of free space it is time to plan, and below that to act.
 const FREE_PLANNED: f64 = 0.15;
@@ -53,6 +53,7 @@ pub(super) fn examine(path: &Path, report: &mut Report) {
         }
     }
     examine_rights(path, report);
+    examine_owners(path, report);
     examine_readers(path, report);
     examine_space(path, report);
     examine_mount(path, report);
@@ -66,21 +67,32 @@ fn advice_in(error: &str) -> (String, String) {
     (text.to_owned(), advice.to_owned())
 }
 
-/// Whether this user can write there, and all of it is the same user's.
+/// Whether this user can write there.
 fn examine_rights(path: &Path, report: &mut Report) {
     #[cfg(unix)]
     {
         use rustix::fs::{Access, access};
-        use std::os::unix::fs::MetadataExt;
-
         let shown = path.display();
-        if access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            return report.fault(
+        let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        match access(path, all) {
+            Ok(()) => report.ok("rights", format!("this user can write to {shown}")),
+            Err(_) => report.fault(
                 "rights",
                 format!("this user can not write to {shown}"),
                 format!("run this command, and the server, as the user that owns it, or: chown -R USER {shown}"),
-            );
+            ),
         }
+    }
+    #[cfg(not(unix))]
+    let _ = (path, report);
+}
+
+/// Whether all of it is the same user's.
+fn examine_owners(path: &Path, report: &mut Report) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let shown = path.display();
         let Ok(owner) = std::fs::metadata(path).map(|found| found.uid()) else {
             return;
         };
@@ -88,11 +100,11 @@ fn examine_rights(path: &Path, report: &mut Report) {
             .find(|file| std::fs::symlink_metadata(file).is_ok_and(|found| found.uid() != owner));
         match of_others {
             Some(file) => report.fault(
-                "rights",
+                "owner",
                 format!("{} is not the same user's as {shown}", file.display()),
                 format!("a command was run as another user; chown -R {owner} {shown}"),
             ),
-            None => report.ok("rights", format!("all of it is user {owner}'s")),
+            None => report.ok("owner", format!("all of it is user {owner}'s")),
         }
     }
     #[cfg(not(unix))]
@@ -134,7 +146,12 @@ fn examine_readers(path: &Path, report: &mut Report) {
 }
 
 fn examine_space(path: &Path, report: &mut Report) {
-    let Ok(space) = space_of(path) else { return };
+    if let Ok(space) = space_of(path) {
+        judge_space(space, report);
+    }
+}
+
+fn judge_space(space: Space, report: &mut Report) {
     let share = space.free as f64 / space.size.max(1) as f64;
     let what = format!(
         "{:.1} GB free of {:.1} GB",
@@ -284,7 +301,7 @@ mod tests {
         let settings = tidings_store_embedded::Settings::default();
         let _open = tidings_store_embedded::EmbeddedStore::open(&path, settings).unwrap();
         let report = examined(&path);
-        for check in ["data", "rights", "readers", "clock"] {
+        for check in ["data", "rights", "owner", "readers", "clock"] {
             assert_eq!(report.of(check), Some(Verdict::Ok), "{check}: {report:?}");
         }
         assert!(!path.join(format!("doctor-{}", std::process::id())).exists());
@@ -330,7 +347,7 @@ mod tests {
         let (_folder, path) = made();
         // For root alone; others cannot give files away.
         if std::os::unix::fs::chown(path.join("FORMAT"), Some(12_345), None).is_ok() {
-            assert_eq!(examined(&path).of("rights"), Some(Verdict::Fault));
+            assert_eq!(examined(&path).of("owner"), Some(Verdict::Fault));
         }
     }
 
@@ -341,6 +358,24 @@ mod tests {
         let journal = std::fs::File::open(path.join("journal")).unwrap();
         journal.set_modified(later).unwrap();
         assert_eq!(examined(&path).of("clock"), Some(Verdict::Fault));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_or_fills_is_told() {
+        const GB: u64 = 1_000_000_000;
+        let judged = |free, size| {
+            let mut report = Report::default();
+            judge_space(Space { free, size }, &mut report);
+            report.of("disk")
+        };
+        assert_eq!(judged(2 * GB, 100 * GB), Some(Verdict::Fault));
+        assert_eq!(
+            judged(GB / 4, GB),
+            Some(Verdict::Fault),
+            "whatever its share"
+        );
+        assert_eq!(judged(10 * GB, 100 * GB), Some(Verdict::Warning));
+        assert_eq!(judged(50 * GB, 100 * GB), Some(Verdict::Ok));
     }
 
     #[test]

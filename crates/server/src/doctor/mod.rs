@@ -1,7 +1,7 @@
 //! `tidings doctor`: looks at a deployment and says what to mend. Changes nothing, and takes no lock: the server may run.
 //!
 //! In: where the settings come from. Each part looks at one thing and adds to the report: `settings`, `directory`
-//! (with `mounts`), `machine`, `server`, `cassandra`, `others`.
+//! (with `mounts`), `machine`, `server`, `cassandra`, `others`, `telemetry`.
 
 mod cassandra;
 mod directory;
@@ -11,6 +11,7 @@ mod others;
 mod report;
 mod server;
 mod settings;
+mod telemetry;
 
 use std::path::Path;
 
@@ -67,6 +68,9 @@ pub async fn examine(sources: &Sources, options: &Options) -> Report {
     if let Some(ahead_s) = said.and_then(|said| said.clock_ahead_s) {
         let ahead_ms = (ahead_s * -1_000.0) as i64;
         cassandra::judge_clock("the middle one of all servers", ahead_ms, &mut report);
+    }
+    if !settings.telemetry.otlp_url.is_empty() {
+        telemetry::examine(&settings.telemetry, &mut report).await;
     }
     if !settings.server.public_url.is_empty() {
         let (url, token) = (&settings.server.public_url, options.token.as_deref());

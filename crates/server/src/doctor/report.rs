@@ -116,7 +116,11 @@ impl Report {
         let (warnings, faults) = (count(Verdict::Warning), count(Verdict::Fault));
         text.push_str(&match (warnings, faults) {
             (0, 0) => "\nAll is well.\n".to_owned(),
-            _ => format!("\n{faults} faults, {warnings} warnings.\n"),
+            _ => format!(
+                "\n{}, {}.\n",
+                counted(faults, "fault"),
+                counted(warnings, "warning")
+            ),
         });
         text
     }
@@ -139,6 +143,13 @@ impl Report {
     }
 }
 
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +167,7 @@ mod tests {
         let text = report.text();
         assert!(text.contains("FAULT    disk           is full\n"), "{text}");
         assert!(text.contains("→ make room"), "{text}");
-        assert!(text.ends_with("1 faults, 1 warnings.\n"), "{text}");
+        assert!(text.ends_with("1 fault, 1 warning.\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(json["verdict"], "fault");
         assert_eq!(json["findings"][1]["verdict"], "warning");

@@ -339,6 +339,38 @@ mod tests {
         assert_eq!(report.of("server"), Some(Verdict::Warning), "{report:?}");
     }
 
+    #[tokio::test]
+    async fn a_server_that_takes_nobody_or_lacks_something_is_told() {
+        use axum::http::StatusCode;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = Settings::default();
+        settings.server.listen = listener.local_addr().unwrap().to_string();
+        settings.server.metrics_listen = String::new();
+        settings.server.data = "/nowhere".to_owned();
+        let unfit = r#"{"code": "draining", "title": "x", "detail": "clock: 9 s ahead"}"#;
+        let answers = [
+            (StatusCode::SERVICE_UNAVAILABLE, unfit),
+            (StatusCode::OK, "ready\nnats: not connected\n"),
+        ];
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let ready = move || {
+            let time = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            std::future::ready(answers[time.min(1)])
+        };
+        let router = axum::Router::new().route("/readyz", axum::routing::get(ready));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        for (verdict, why) in [
+            (Verdict::Fault, "9 s ahead"),
+            (Verdict::Warning, "not connected"),
+        ] {
+            let mut report = Report::default();
+            examine(&settings, &mut report).await;
+            assert_eq!(report.of("server"), Some(verdict), "{report:?}");
+            assert!(report.text().contains(why), "{report:?}");
+        }
+        serving.abort();
+    }
+
     /// As a proxy that was not told to: it passes on everything but the upgrade.
     #[tokio::test]
     async fn a_proxy_that_passes_on_no_upgrade_is_a_fault() {
