@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use tidings_core::conversation::Retention;
 use tidings_core::entry::{Body, Content, Entry, Envelope, Kind, TextContent};
 use tidings_core::log::{Generation, LogId, LogPart};
+use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ClientId, DeviceId, Seq, Time, UserId};
 use tidings_store::conformance::wait;
-use tidings_store::{Append, Direction, ReadLog, Store, Want};
+use tidings_store::{Append, Direction, Durability, ReadLog, Store, Want};
 use tidings_store_embedded::{EmbeddedStore, Settings, verify};
 
 /// Characters of a message's text.
@@ -39,10 +40,91 @@ fn main() {
         std::process::abort();
     }
     let _ = std::fs::remove_dir_all(&folder);
+    talk(&folder);
     appends(&folder);
     reads(&folder);
     opening(&folder, entries);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// What a busy server asks of the store: rounds of messages in many conversations, and the marks of those who receive
+/// and read them. The time that a message takes is that of the whole process.
+fn talk(folder: &Path) {
+    const MESSAGES: u64 = 400_000;
+    println!("| conversations | messages/s | CPU of a message | disk for one |\n|---|---|---|---|");
+    for conversations in [100, 500, 2_000] {
+        let store = EmbeddedStore::open(folder, Settings::default()).unwrap();
+        let mut heads = vec![0; conversations as usize];
+        let (mut done, started, cpu) = (0, Instant::now(), cpu());
+        while done < MESSAGES {
+            let first = (done / ROUND * ROUND) as u32;
+            let round: Vec<u32> = (0..ROUND as u32)
+                .map(|index| (first + index) % conversations)
+                .collect();
+            let appends = round.iter().map(|number| {
+                heads[*number as usize] += 1;
+                append(log(*number), heads[*number as usize], 1)
+            });
+            for result in wait(store.append_all(appends.collect())) {
+                result.unwrap();
+            }
+            for number in round {
+                let marks = read(log(number), heads[number as usize]);
+                wait(store.raise_marks(marks, Durability::Late)).unwrap();
+            }
+            done += ROUND;
+            // As many as arrive in a second, so that what waits for a moment does.
+            let due = started + Duration::from_secs(1).mul_f64(done as f64 / RATE);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        let (took, spent) = (started.elapsed(), self::cpu() - cpu);
+        drop(store);
+        println!(
+            "| {conversations} | {:.0} | {:.1?} | {} B |",
+            done as f64 / took.as_secs_f64(),
+            spent / done as u32,
+            size(folder) / done
+        );
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    println!();
+}
+
+/// Messages that are appended together, and in a second.
+const ROUND: u64 = 40;
+const RATE: f64 = 40_000.0;
+
+/// Somebody has received and read a log up to `seq`.
+fn read(log: LogId, seq: Seq) -> Vec<Mark> {
+    let mark = |owner, kind| Mark {
+        log,
+        owner,
+        kind,
+        lane: 0,
+        value: MarkValue {
+            seq,
+            ordinal: seq,
+            own: seq / 2,
+            at: Time(1_700_000_000_000 + seq),
+        },
+    };
+    let (user, device) = ([seq as u8 % 2; 16], [2 + seq as u8 % 2; 16]);
+    let kinds = [MarkKind::Delivered, MarkKind::Read, MarkKind::Shown];
+    let of_user = kinds.map(|kind| mark(user, kind));
+    let of_device = mark(device, MarkKind::Device);
+    of_user.into_iter().chain([of_device]).collect()
+}
+
+/// What this process has spent of the processors (proc(5): fields 14 and 15 of `stat`, in hundredths of a second).
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
 }
 
 /// Each thread appends to a log of its own, one entry at a time.

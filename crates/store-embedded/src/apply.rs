@@ -25,6 +25,7 @@ use crate::rows;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::tables::{Tables, place};
+use crate::upgrade;
 
 /// A layer that takes no more, with all that goes once it is in the tables.
 pub(crate) struct Closed {
@@ -199,6 +200,14 @@ pub(crate) fn open(directory: &Directory, settings: &Settings) -> Result<Opened,
             },
         }
     })?;
+    if directory.is_older {
+        upgrade::to_format_3(&tables).map_err(|error| {
+            broken(format!(
+                "its format is an older one, and it could not be brought up to date: {error}"
+            ))
+        })?;
+        directory.finish()?;
+    }
     Ok(Opened {
         tables,
         files,

@@ -4,6 +4,7 @@
 //! as well as on a directory that is not ([`verify`]).
 
 mod beside;
+mod blocks;
 mod reactions;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use crate::apply;
 use crate::bodies::{BodyFiles, HEADER};
 use crate::directory::{Directory, OpenError};
 use crate::keys;
-use crate::rows::{self, AlterationRow, BodyRow, EntryRow, FileRow, LogRow};
+use crate::rows::{AlterationRow, BodyRow, EntryRow, FileRow, LogRow};
 use crate::settings::Settings;
 use crate::tables::{Pair, Table, Tables, pair, unreadable};
 use crate::{damaged, damaged_row};
@@ -201,6 +202,7 @@ impl Check<'_> {
         let mut last = row.forgotten;
         let mut before: Option<EntryRow> = None;
         let mut reactions = Reactions::of(id, row.trimmed);
+        let mut prints = None;
         for entry in self
             .snapshot
             .prefix(self.tables.entries.stored(), keys::log(id))
@@ -234,6 +236,7 @@ impl Check<'_> {
                 });
             }
             self.indexes_of(id, row, &entry)?;
+            self.print(id, row, &entry.envelope, &mut prints)?;
             let body = self.body(id, row, &entry)?;
             reactions.take(&entry.envelope, body.as_ref());
             last = seq;
@@ -255,14 +258,6 @@ impl Check<'_> {
     fn indexes_of(&mut self, id: LogId, row: &LogRow, entry: &EntryRow) -> Result<(), StoreError> {
         let (name, envelope) = (name(id), &entry.envelope);
         let seq = envelope.seq;
-        let client = keys::client(id, envelope.author, envelope.client_id, seq);
-        let client = self.get(&self.tables.clients, &client)?;
-        let at = client
-            .map(|value| rows::decode_number(&value).map_err(damaged_row))
-            .transpose()?;
-        self.check(at == Some(envelope.at.0), || {
-            format!("the client id of entry {seq} of {name} is not indexed, or with another time")
-        });
         // Of reactions those that stand are indexed: that is held against the log as a whole.
         let target = envelope.target.filter(|_| envelope.alters_target());
         if let Some(target) = target.filter(|_| envelope.kind != Kind::Reaction) {

@@ -1,7 +1,7 @@
 //! The data directory: what is in it, whose it is, that nobody else has it open.
 //!
 //! ```text
-//! FORMAT    one line: "tidings-embedded 2"
+//! FORMAT    one line: "tidings-embedded 3"
 //! lock      held while the directory is open; names the process
 //! rows/     the tables (fjall)
 //! bodies/   the body files
@@ -18,7 +18,7 @@ use crate::bodies::sync_folder;
 
 /// The version of everything in the directory. Older ones are opened and, where needed, brought up to
 /// date; newer ones are refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NAME: &str = "tidings-embedded";

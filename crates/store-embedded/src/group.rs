@@ -12,13 +12,15 @@ use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
 use tidings_core::log::{LogId, SEQ_MAX, Seq};
 use tidings_core::time::DAY_MILLIS;
-use tidings_core::{Body, Entry, Envelope, Kind, MarkValue, Time};
+use tidings_core::{Body, Entry, Envelope, Kind, Time};
 use tidings_store::{Append, AppendError, StateSnapshot, StoreError};
 
 use crate::bodies::{BodyWrite, BodyWriter};
+use crate::client_ids::block_of;
 use crate::commit::failed;
-use crate::keys::{self, EntryKey, MarkKey, ReactionKey, StepKindKey};
+use crate::keys::{self, EntryKey, OwnerKey, ReactionKey, StepKindKey};
 use crate::layers::Change;
+use crate::owner_marks::OwnerMarks;
 use crate::queue::{Answer, Request};
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
 use crate::tables::{Batch, Tables};
@@ -33,7 +35,7 @@ const MARKS_CACHED_MAX: usize = 200_000;
 #[derive(Debug, Default)]
 pub(crate) struct Caches {
     logs: HashMap<LogId, Option<LogRow>>,
-    marks: HashMap<MarkKey, MarkValue>,
+    marks: HashMap<OwnerKey, OwnerMarks>,
     /// The last step of each kind, owner and log.
     steps: HashMap<StepKindKey, Seq>,
     last_version: Option<u64>,
@@ -235,6 +237,7 @@ impl<'a> Group<'a> {
             self.write_state(log, &mut row, state);
         }
         self.put_log(log, row);
+        self.index_whole_blocks(log, expected_head, row.head);
         self.erase(log, &erase)?;
         self.raise_marks(&marks)?;
         Ok(Ok(()))
@@ -262,15 +265,20 @@ impl<'a> Group<'a> {
             }
         };
         let tables = self.tables;
-        let client = keys::client(log, envelope.author, envelope.client_id, envelope.seq);
-        self.batch
-            .insert(&tables.clients, client, rows::encode_number(envelope.at.0));
         if let Some(expires) = envelope.expires.filter(|_| body != BodyRow::Erased) {
             self.batch
                 .insert(&tables.expiry, keys::expiry(expires, log, envelope.seq), []);
         }
         self.put_entry_row(log, EntryRow { envelope, body });
         Ok(())
+    }
+
+    /// Has upkeep index the client ids of the blocks that are whole now.
+    fn index_whole_blocks(&mut self, log: LogId, before: Seq, head: Seq) {
+        for block in block_of(before + 1)..block_of(head + 1) {
+            self.batch
+                .insert(&self.tables.upkeep, keys::index(log, block), []);
+        }
     }
 
     /// Nothing is read for it: this runs for every reaction, however many there were before.
@@ -443,7 +451,7 @@ impl<'a> Group<'a> {
                     .iter()
                     .for_each(|key| self.batch.remove(&tables.entries, *key));
                 forgotten
-                    .clients
+                    .blocks
                     .iter()
                     .for_each(|key| self.batch.remove(&tables.clients, *key));
                 forgotten
@@ -457,6 +465,16 @@ impl<'a> Group<'a> {
                 if let Some(task) = forgotten.finished {
                     self.batch.remove(&tables.upkeep, task);
                 }
+            }
+            upkeep::Done::Indexed(blocks) => {
+                for (log, block, prints) in blocks {
+                    if let Some(prints) = prints {
+                        let key = keys::block(log, block);
+                        self.batch.insert(&tables.clients, key, prints.encode());
+                    }
+                    self.batch.remove(&tables.upkeep, keys::index(log, block));
+                }
+                return Ok(());
             }
             upkeep::Done::Tidied(now) => {
                 self.bodies.seal_past(now).map_err(|error| failed(&error))?

@@ -2,7 +2,7 @@
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{Mark, MarkKind};
-use tidings_core::{ClientId, Time, UserId};
+use tidings_core::{Time, UserId};
 use tidings_store::{DocumentKind, Step, StoreError};
 
 use crate::damaged;
@@ -14,11 +14,11 @@ pub(crate) const SENTINEL: [u8; 1] = [0];
 pub(crate) const LOG: usize = 17;
 
 pub(crate) type EntryKey = [u8; 25];
-pub(crate) type ClientKey = [u8; 57];
+pub(crate) type BlockKey = [u8; 25];
 pub(crate) type TargetKey = [u8; 33];
 pub(crate) type ReactionKey = [u8; 50];
 pub(crate) type OwnerKey = [u8; 33];
-pub(crate) type MarkKey = [u8; 38];
+pub(crate) type InboxKey = [u8; 38];
 pub(crate) type StepKey = [u8; 42];
 pub(crate) type StepKindKey = [u8; 34];
 
@@ -44,9 +44,9 @@ pub(crate) fn entry(log: LogId, seq: Seq) -> EntryKey {
     join(&[&log.to_bytes(), &seq.to_be_bytes()])
 }
 
-/// `clients`: log, author, client id, seq. No client id has two entries, but if one ever had, both are told.
-pub(crate) fn client(log: LogId, author: UserId, client_id: ClientId, seq: Seq) -> ClientKey {
-    join(&[&log.to_bytes(), &author.0, &client_id.0, &seq.to_be_bytes()])
+/// `clients`: log, block of entries.
+pub(crate) fn block(log: LogId, block: u64) -> BlockKey {
+    join(&[&log.to_bytes(), &block.to_be_bytes()])
 }
 
 /// In `targets`, where a seq would begin: seqs end far below, so reactions sort behind edits and deletion.
@@ -90,52 +90,34 @@ pub(crate) fn parse_reaction_author(key: &[u8]) -> Result<UserId, StoreError> {
     Ok(UserId(bytes(key, 26)?))
 }
 
-/// `marks`: log, owner, kind, lane.
-pub(crate) fn mark(log: LogId, owner: [u8; 16], kind: MarkKind, lane: u32) -> MarkKey {
-    mark_of_owner(&marks_of_owner(log, owner), kind, lane)
-}
-
-/// `marks`, of an owner in a log: kind, lane.
-pub(crate) fn mark_of_owner(owner: &OwnerKey, kind: MarkKind, lane: u32) -> MarkKey {
-    join(&[owner, &[kind as u8], &lane.to_be_bytes()])
-}
-
-/// `marks`, what the marks of one owner in one log begin with.
-pub(crate) fn marks_of_owner(log: LogId, owner: [u8; 16]) -> OwnerKey {
+/// `marks`: log, owner.
+pub(crate) fn marks(log: LogId, owner: [u8; 16]) -> OwnerKey {
     join(&[&log.to_bytes(), &owner])
 }
 
-/// What [`marks_of_owner`] made of a mark's key.
-pub(crate) fn owner_of_mark(key: &MarkKey) -> OwnerKey {
-    join(&[&key[..33]])
+/// The log and the owner of a key made by [`marks`].
+pub(crate) fn parse_marks(key: &[u8]) -> Result<(LogId, [u8; 16]), StoreError> {
+    Ok((parse_log(key)?, bytes(key, LOG)?))
 }
 
-/// `inbox`: the same fields as a mark's key, owner first.
-pub(crate) fn inbox_of_mark(key: &MarkKey) -> MarkKey {
-    join(&[&key[17..33], &key[..17], &key[33..]])
+/// `inbox`: owner, log, kind, lane; `owner` is a key made by [`marks`].
+pub(crate) fn inbox(owner: &OwnerKey, kind: MarkKind, lane: u32) -> InboxKey {
+    let (log, owner) = owner.split_at(LOG);
+    join(&[owner, log, &[kind as u8], &lane.to_be_bytes()])
 }
 
-/// The reverse of [`inbox_of_mark`].
-pub(crate) fn mark_of_inbox(key: &MarkKey) -> MarkKey {
-    join(&[&key[16..33], &key[..16], &key[33..]])
+/// Whether a mark of this kind is also in `inbox`.
+pub(crate) fn is_in_inbox(kind: MarkKind) -> bool {
+    matches!(kind, MarkKind::Joined | MarkKind::Left | MarkKind::Head)
 }
 
-/// Whether a mark with this key is also in `inbox`.
-pub(crate) fn is_in_inbox(key: &MarkKey) -> bool {
-    [
-        MarkKind::Joined as u8,
-        MarkKind::Left as u8,
-        MarkKind::Head as u8,
-    ]
-    .contains(&key[33])
-}
-
-/// A mark, but for its value.
-pub(crate) fn parse_mark(key: &MarkKey) -> Result<Mark, StoreError> {
+/// A mark of `inbox`, but for its value.
+pub(crate) fn parse_inbox(key: &[u8]) -> Result<Mark, StoreError> {
+    let number = key.get(33).copied().unwrap_or_default();
     Ok(Mark {
-        log: parse_log(key)?,
-        owner: bytes(key, 17)?,
-        kind: MarkKind::from_number(key[33])
+        log: parse_log(tail(key, 16)?)?,
+        owner: bytes(key, 0)?,
+        kind: MarkKind::from_number(number)
             .ok_or_else(|| damaged("a mark is of an unknown kind"))?,
         lane: u32::from_be_bytes(bytes(key, 34)?),
         value: Default::default(),
@@ -235,6 +217,17 @@ pub(crate) fn parse_zero(key: &[u8]) -> Result<(u32, u64), StoreError> {
         u32::from_be_bytes(bytes(key, 1)?),
         u64::from_be_bytes(bytes(key, 5)?),
     ))
+}
+
+/// `upkeep`: this block of entries is whole, and its client ids are to be indexed.
+pub(crate) fn index(log: LogId, block: u64) -> [u8; 26] {
+    join(&[b"c", &self::block(log, block)])
+}
+
+/// The parts of a key made by [`index`].
+pub(crate) fn parse_index(key: &[u8]) -> Result<(LogId, u64), StoreError> {
+    let block = tail(key, 1)?;
+    Ok((parse_log(block)?, parse_seq(block)?))
 }
 
 /// `upkeep`: envelopes and client ids of this log up to a seq go at this time.

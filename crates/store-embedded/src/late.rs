@@ -13,11 +13,12 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidings_core::mark::{Mark, MarkKind};
+use tidings_core::mark::Mark;
 use tidings_core::{MarkValue, Time};
 use tidings_store::Step;
 
-use crate::keys::{self, MarkKey, OwnerKey, StepKey};
+use crate::keys::{self, InboxKey, OwnerKey, StepKey};
+use crate::owner_marks::OwnerMarks;
 
 /// Marks and steps that are not on the disk yet.
 #[derive(Debug)]
@@ -46,7 +47,9 @@ enum Key {
 /// Marks by their owners, and steps.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
-    marks: BTreeMap<OwnerKey, Vec<(MarkKind, u32, MarkValue)>>,
+    pub(crate) marks: BTreeMap<OwnerKey, OwnerMarks>,
+    /// Those that also belong in the inbox; there are few.
+    inbox: BTreeMap<InboxKey, MarkValue>,
     pub(crate) steps: BTreeMap<StepKey, Time>,
 }
 
@@ -60,57 +63,38 @@ pub(crate) enum Taking {
 }
 
 impl Values {
-    /// Every mark with its key.
-    pub(crate) fn marks(&self) -> impl Iterator<Item = (MarkKey, MarkValue)> {
-        self.marks
-            .iter()
-            .flat_map(|(owner, marks)| marks_of(owner, marks))
-    }
-
+    /// Raises a mark. Answers the key of its owner if nothing of that owner was there.
     fn raise(&mut self, mark: &Mark) -> Option<OwnerKey> {
-        let owner = keys::marks_of_owner(mark.log, mark.owner);
+        let owner = keys::marks(mark.log, mark.owner);
         let marks = self.marks.entry(owner).or_default();
         let is_new = marks.is_empty();
-        match marks
-            .iter_mut()
-            .find(|(kind, lane, _)| (*kind, *lane) == (mark.kind, mark.lane))
-        {
-            Some((_, _, value)) => *value = value.max(mark.value),
-            None => marks.push((mark.kind, mark.lane, mark.value)),
+        marks.raise(mark.kind, mark.lane, mark.value);
+        if keys::is_in_inbox(mark.kind) {
+            let key = keys::inbox(&owner, mark.kind, mark.lane);
+            higher(&mut self.inbox, key, mark.value);
         }
         is_new.then_some(owner)
     }
 
-    fn range(&self, range: &RangeInclusive<MarkKey>, found: &mut BTreeMap<MarkKey, MarkValue>) {
-        let owners = keys::owner_of_mark(range.start())..=keys::owner_of_mark(range.end());
-        let marks = self
-            .marks
-            .range(owners)
-            .flat_map(|(owner, marks)| marks_of(owner, marks));
-        collect(marks.filter(|(key, _)| range.contains(key)), found);
+    /// Moves the marks of an owner into another one.
+    fn hand_over(&mut self, owner: &OwnerKey, to: &mut Values) {
+        let Some(marks) = self.marks.remove(owner) else {
+            return;
+        };
+        for (kind, lane, _) in marks.iter().filter(|(kind, ..)| keys::is_in_inbox(*kind)) {
+            let key = keys::inbox(owner, kind, lane);
+            to.inbox.extend(self.inbox.remove_entry(&key));
+        }
+        to.marks.insert(*owner, marks);
     }
-}
-
-fn marks_of(
-    owner: &OwnerKey,
-    marks: &[(MarkKind, u32, MarkValue)],
-) -> impl Iterator<Item = (MarkKey, MarkValue)> {
-    marks
-        .iter()
-        .map(|(kind, lane, value)| (keys::mark_of_owner(owner, *kind, *lane), *value))
 }
 
 /// Of two values of a mark the higher one counts.
-fn collect(
-    marks: impl Iterator<Item = (MarkKey, MarkValue)>,
-    found: &mut BTreeMap<MarkKey, MarkValue>,
-) {
-    for (key, value) in marks {
-        found
-            .entry(key)
-            .and_modify(|found| *found = found.max(value))
-            .or_insert(value);
-    }
+fn higher<K: Ord>(marks: &mut BTreeMap<K, MarkValue>, key: K, value: MarkValue) {
+    marks
+        .entry(key)
+        .and_modify(|found| *found = found.max(value))
+        .or_insert(value);
 }
 
 impl Late {
@@ -187,9 +171,7 @@ impl Late {
         {
             inner.order.pop_front();
             match key {
-                Key::Owner(owner) => leaving
-                    .marks
-                    .extend(inner.waiting.marks.remove_entry(&owner)),
+                Key::Owner(owner) => inner.waiting.hand_over(&owner, &mut leaving),
                 Key::Step(step) => leaving
                     .steps
                     .extend(inner.waiting.steps.remove_entry(&step)),
@@ -209,24 +191,27 @@ impl Late {
         self.lock().leaving = Arc::default();
     }
 
-    /// Cached marks whose key is in a range.
-    pub(crate) fn marks(&self, range: RangeInclusive<MarkKey>) -> BTreeMap<MarkKey, MarkValue> {
+    /// Cached marks of the owners in a range.
+    pub(crate) fn marks(&self, range: RangeInclusive<OwnerKey>) -> BTreeMap<OwnerKey, OwnerMarks> {
         let inner = self.lock();
-        let mut found = BTreeMap::new();
-        inner.leaving.range(&range, &mut found);
-        inner.waiting.range(&range, &mut found);
+        let mut found = BTreeMap::<OwnerKey, OwnerMarks>::new();
+        for values in [&inner.leaving, &inner.waiting] {
+            for (owner, marks) in values.marks.range(range.clone()) {
+                found.entry(*owner).or_default().merge(marks);
+            }
+        }
         found
     }
 
-    /// Cached marks of one owner that also belong in the inbox.
-    pub(crate) fn inbox(&self, owner: [u8; 16]) -> BTreeMap<MarkKey, MarkValue> {
+    /// Cached marks of the inbox whose key is in a range.
+    pub(crate) fn inbox(&self, range: RangeInclusive<InboxKey>) -> BTreeMap<InboxKey, MarkValue> {
         let inner = self.lock();
         let mut found = BTreeMap::new();
-        let marks = inner.leaving.marks().chain(inner.waiting.marks());
-        collect(
-            marks.filter(|(key, _)| key[17..33] == owner && keys::is_in_inbox(key)),
-            &mut found,
-        );
+        for values in [&inner.leaving, &inner.waiting] {
+            for (key, value) in values.inbox.range(range.clone()) {
+                higher(&mut found, *key, *value);
+            }
+        }
         found
     }
 
@@ -248,6 +233,7 @@ impl Late {
 mod tests {
     use tidings_core::ConversationId;
     use tidings_core::log::LogId;
+    use tidings_core::mark::MarkKind;
 
     use super::*;
 
@@ -266,7 +252,8 @@ mod tests {
 
     fn taken(late: &Late, taking: Taking) -> Vec<u64> {
         let values = late.take(taking);
-        values.marks().map(|(_, value)| value.seq).collect()
+        let marks = values.marks.values().flat_map(OwnerMarks::iter);
+        marks.map(|(_, _, value)| value.seq).collect()
     }
 
     #[test]
@@ -279,7 +266,7 @@ mod tests {
         assert_eq!(taken(&late, Taking::All), [7, 1]);
         assert_eq!(late.due(), None);
         assert!(late.raise(&[mark(1, 8)]), "nothing waits any more");
-        assert_eq!(late.marks(range(1)).into_values().next().unwrap().seq, 8);
+        assert_eq!(cached(&late), [8]);
     }
 
     #[test]
@@ -287,18 +274,34 @@ mod tests {
         let late = Late::new(Duration::ZERO);
         late.raise(&[mark(1, 5)]);
         assert_eq!(taken(&late, Taking::Passing), [5]);
-        assert_eq!(late.marks(range(1)).len(), 1);
+        assert_eq!(cached(&late), [5]);
         late.raise(&[mark(1, 4)]);
-        assert_eq!(late.marks(range(1)).into_values().next().unwrap().seq, 5);
+        assert_eq!(cached(&late), [5]);
         late.left();
-        assert_eq!(late.marks(range(1)).into_values().next().unwrap().seq, 4);
+        assert_eq!(cached(&late), [4]);
     }
 
-    fn range(owner: u8) -> RangeInclusive<MarkKey> {
-        let key = |kind| {
-            let mark = mark(owner, 0);
-            keys::mark(mark.log, mark.owner, kind, 0)
+    /// The marks of owner 1.
+    fn cached(late: &Late) -> Vec<u64> {
+        let owner = keys::marks(mark(1, 0).log, [1; 16]);
+        let found = late.marks(owner..=owner);
+        let marks = found.values().flat_map(OwnerMarks::iter);
+        marks.map(|(_, _, value)| value.seq).collect()
+    }
+
+    #[test]
+    fn what_belongs_in_the_inbox_is_found_there_until_it_has_left() {
+        let late = Late::new(Duration::ZERO);
+        let joined = Mark {
+            kind: MarkKind::Joined,
+            ..mark(1, 5)
         };
-        key(MarkKind::Delivered)..=key(MarkKind::Head)
+        late.raise(&[joined, mark(1, 7)]);
+        let inbox = || late.inbox([0; 38]..=[0xff; 38]).into_values();
+        assert_eq!(inbox().map(|value| value.seq).collect::<Vec<_>>(), [5]);
+        late.take(Taking::All);
+        assert_eq!(inbox().count(), 1);
+        late.left();
+        assert_eq!(inbox().count(), 0);
     }
 }

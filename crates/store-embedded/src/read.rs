@@ -14,6 +14,7 @@ use tidings_store::{
 };
 
 use crate::bodies::BodyFiles;
+use crate::client_ids::Blocks;
 use crate::keys;
 use crate::late::Late;
 use crate::rows::{self, AlterationRow, BodyRow, EntryRow, LogRow};
@@ -26,6 +27,7 @@ pub(crate) struct Reader {
     pub(crate) tables: Tables,
     pub(crate) files: Arc<BodyFiles>,
     pub(crate) late: Arc<Late>,
+    pub(crate) blocks: Arc<Blocks>,
 }
 
 impl Reader {
@@ -188,28 +190,16 @@ impl Reader {
         client_id: ClientId,
         above: Seq,
     ) -> Result<ClientIdSearch, StoreError> {
-        // The index first: what is forgotten in between is then found missing, and told as such.
-        let from = keys::client(log, author, client_id, above.saturating_add(1));
-        let found = self
-            .tables
-            .clients
-            .range(from..=keys::client(log, author, client_id, Seq::MAX))
-            .next();
-        let found = found.transpose()?;
+        let Some(row) = self.log(log)? else {
+            return Ok(ClientIdSearch::Absent);
+        };
+        let found = self.entry_of_client_id(log, (author, client_id), above, row)?;
+        // What was forgotten in between was found missing, and is told as such.
         let forgotten = self.log(log)?.map_or(0, |row| row.forgotten);
-        if let Some((key, value)) = found {
-            let seq = u64::from_be_bytes(keys::bytes(&key, 49)?);
-            if seq > forgotten {
-                return Ok(ClientIdSearch::Found {
-                    seq,
-                    at: Time(rows::decode_number(&value).map_err(damaged_row)?),
-                });
-            }
-        }
-        Ok(if above < forgotten {
-            ClientIdSearch::Incomplete
-        } else {
-            ClientIdSearch::Absent
+        Ok(match found {
+            Some((seq, at)) if seq > forgotten => ClientIdSearch::Found { seq, at },
+            _ if above < forgotten => ClientIdSearch::Incomplete,
+            _ => ClientIdSearch::Absent,
         })
     }
 

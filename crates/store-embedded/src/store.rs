@@ -89,7 +89,7 @@ impl EmbeddedStore {
             .map_err(|error| broken(error.to_string()))?;
         let (segment, applying, inbox) =
             Applying::begin(directory.journal(), opened.next_segment).map_err(failed)?;
-        if directory.is_new || directory.is_older {
+        if directory.is_new {
             directory.finish()?;
         }
 
@@ -99,6 +99,7 @@ impl EmbeddedStore {
             tables: tables.clone(),
             files: Arc::clone(&files),
             late: Arc::clone(&late),
+            blocks: Arc::default(),
         };
         let (readers, mut threads) =
             Readers::start(&reader, settings.read_threads).map_err(failed)?;
@@ -311,7 +312,11 @@ impl Store for EmbeddedStore {
         client_id: ClientId,
         above: Seq,
     ) -> StoreFuture<'_, Result<ClientIdSearch, StoreError>> {
-        self.near(move |reader| reader.find_client_id(log, author, client_id, above))
+        let find = move |reader: &Reader| reader.find_client_id(log, author, client_id, above);
+        match self.reader.knows_client_ids(log, above) {
+            Ok(false) => self.far(find),
+            _ => self.near(find),
+        }
     }
 
     fn trim(&self, log: LogId, up_to: Seq) -> StoreFuture<'_, Result<Seq, StoreError>> {

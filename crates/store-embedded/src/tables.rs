@@ -61,12 +61,12 @@ pub(crate) struct Tables {
     pub(crate) logs: Table,
     /// log, seq → envelope, place of the body
     pub(crate) entries: Table,
-    /// log, author, client id, seq → time
+    /// log, block of entries → fingerprints of their client ids
     pub(crate) clients: Table,
     /// log, target, seq → kind, author, for edits and deletions;
     /// log, target, author, emoji → seq, for reactions that stand
     pub(crate) targets: Table,
-    /// log, owner, kind, lane → value
+    /// log, owner → values by kind and lane
     pub(crate) marks: Table,
     /// user, log, kind, lane → value, for joined, left and head
     pub(crate) inbox: Table,

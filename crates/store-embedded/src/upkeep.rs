@@ -14,8 +14,9 @@ use tidings_core::log::{LogId, Seq};
 use tidings_core::{Kind, Time};
 use tidings_store::StoreError;
 
+use crate::client_ids::{Prints, block_of, last_of};
 use crate::damaged_row;
-use crate::keys::{self, ClientKey, EntryKey, ReactionKey, StepKey, TargetKey};
+use crate::keys::{self, BlockKey, EntryKey, ReactionKey, StepKey, TargetKey};
 use crate::queue::{Queue, Request};
 use crate::read::Reader;
 use crate::rows::{self, BodyRow, EntryRow, LogRow};
@@ -24,6 +25,8 @@ use crate::stop::Stop;
 
 /// Rows of one step: bounds the memory and the size of its commit.
 const STEP_ROWS_MAX: usize = 4_000;
+/// Blocks of entries that are indexed in one step.
+const INDEXED_AT_ONCE: usize = 16;
 /// How often journals are looked after.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -39,6 +42,8 @@ pub(crate) enum Done {
     Swept(Swept),
     /// The envelopes and client ids of trimmed entries may go.
     Forgotten(Forgotten),
+    /// Whole blocks of entries, with the fingerprints of their client ids; none if the entries are gone.
+    Indexed(Vec<(LogId, u64, Option<Prints>)>),
     /// Nothing in particular: files may be sealed by the time.
     Tidied(Time),
 }
@@ -63,7 +68,7 @@ pub(crate) struct Forgotten {
     pub(crate) log: LogId,
     pub(crate) up_to: Seq,
     pub(crate) entries: Vec<EntryKey>,
-    pub(crate) clients: Vec<ClientKey>,
+    pub(crate) blocks: Vec<BlockKey>,
     pub(crate) targets: Vec<TargetKey>,
     pub(crate) reactions: Vec<ReactionKey>,
     /// The task that is finished with this.
@@ -172,6 +177,7 @@ impl Upkeep {
         self.zero()?;
         self.sweep(now)?;
         self.forget(now)?;
+        self.index()?;
         self.done(Done::Tidied(now))
     }
 
@@ -319,6 +325,27 @@ impl Upkeep {
         }))
     }
 
+    /// Indexes the client ids of blocks that have become whole.
+    fn index(&self) -> Result<(), StoreError> {
+        loop {
+            let tasks = self.tasks(b'c', &[], INDEXED_AT_ONCE)?;
+            let is_last = tasks.len() < INDEXED_AT_ONCE;
+            let mut blocks = Vec::new();
+            for (key, _) in tasks {
+                let (log, block) = keys::parse_index(&key)?;
+                let none = Prints::default();
+                let prints = self.reader.read_prints(log, block, none, last_of(block))?;
+                blocks.push((log, block, Some(prints).filter(|prints| !prints.is_empty())));
+            }
+            if !blocks.is_empty() {
+                self.done(Done::Indexed(blocks))?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
     fn forget(&self, now: Time) -> Result<(), StoreError> {
         loop {
             let Some((key, _)) = self.tasks(b'f', &[], 1)?.pop() else {
@@ -357,7 +384,7 @@ impl Upkeep {
             log,
             up_to,
             entries: Vec::new(),
-            clients: Vec::new(),
+            blocks: Vec::new(),
             targets: Vec::new(),
             reactions: Vec::new(),
             finished: task,
@@ -375,12 +402,6 @@ impl Upkeep {
                 }
                 let envelope = EntryRow::decode(&value).map_err(damaged_row)?.envelope;
                 forgotten.entries.push(keys::entry(log, envelope.seq));
-                forgotten.clients.push(keys::client(
-                    log,
-                    envelope.author,
-                    envelope.client_id,
-                    envelope.seq,
-                ));
                 let target = envelope.target.filter(|_| envelope.alters_target());
                 match target {
                     Some(target) if envelope.kind == Kind::Reaction => {
@@ -394,6 +415,8 @@ impl Upkeep {
                 }
             }
         }
+        let blocks = block_of(from)..block_of(forgotten.up_to + 1);
+        forgotten.blocks = blocks.map(|block| keys::block(log, block)).collect();
         for (target, author) in reacting {
             let prefix = keys::reactions_of_author(log, target, author);
             for row in self.reader.tables.targets.prefix(prefix) {

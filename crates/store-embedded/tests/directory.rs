@@ -10,7 +10,7 @@ mod common;
 
 use common::{log, open, put, read_all};
 use tidings_core::conversation::Retention;
-use tidings_store_embedded::{EmbeddedStore, OpenError, Settings, verify};
+use tidings_store_embedded::{EmbeddedStore, FORMAT, OpenError, Settings, verify};
 
 fn refusal(path: &std::path::Path) -> OpenError {
     EmbeddedStore::open(path, Settings::default())
@@ -36,12 +36,13 @@ fn a_directory_in_use_is_refused_and_the_process_is_named() {
 fn a_newer_format_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
-    std::fs::write(folder.path().join("FORMAT"), "tidings-embedded 3\n").unwrap();
+    let newer = format!("tidings-embedded {}\n", FORMAT + 1);
+    std::fs::write(folder.path().join("FORMAT"), newer).unwrap();
     let message = refusal(folder.path()).to_string();
-    assert!(
-        message.contains("has format 3, this program knows formats up to 2; use a newer program"),
-        "{message}"
-    );
+    let newer = FORMAT + 1;
+    let says =
+        format!("has format {newer}, this program knows formats up to {FORMAT}; use a newer");
+    assert!(message.contains(&says), "{message}");
     std::fs::write(folder.path().join("FORMAT"), "tidings-embedded 1\n").unwrap();
     drop(open(folder.path()));
 }

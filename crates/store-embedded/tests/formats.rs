@@ -164,18 +164,37 @@ fn format_1_opens_and_holds_what_it_held() {
     copy(&fixture(1), folder.path());
     holds_what_it_held(folder.path());
     let format = std::fs::read_to_string(folder.path().join("FORMAT")).unwrap();
-    assert_eq!(format, "tidings-embedded 2\n", "it is brought up to date");
+    assert_eq!(format, "tidings-embedded 3\n", "it is brought up to date");
 }
 
 #[test]
 fn format_2_opens_and_holds_what_it_held() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixture(2), folder.path());
-    let store = open(folder.path());
+    holds_its_journal(folder.path());
+    holds_what_it_held(folder.path());
+}
+
+#[test]
+fn format_2_is_brought_up_to_date_before_it_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture(2), folder.path());
+    assert_eq!(verify(folder.path()).unwrap(), Vec::<String>::new());
+    holds_what_it_held(folder.path());
+}
+
+#[test]
+fn format_3_opens_and_holds_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture(3), folder.path());
+    holds_its_journal(folder.path());
+    holds_what_it_held(folder.path());
+}
+
+fn holds_its_journal(folder: &Path) {
+    let store = open(folder);
     let entries = read_all(&store, log(4));
     assert_eq!(text_of(&entries[0]), "in the journal");
-    drop(store);
-    holds_what_it_held(folder.path());
 }
 
 fn holds_what_it_held(folder: &Path) {

@@ -9,8 +9,10 @@ use tidings_store::StoreError;
 use fjall::Readable;
 
 use super::{Check, name};
+use crate::client_ids::{Prints, last_of};
 use crate::damaged_row;
 use crate::keys;
+use crate::owner_marks::OwnerMarks;
 use crate::rows::{self, BodyRow};
 use crate::tables::pair;
 
@@ -44,16 +46,16 @@ impl Check<'_> {
 
     pub(super) fn clients(&mut self) -> Result<(), StoreError> {
         for row in self.rows(&self.tables.clients) {
-            let (key, _) = row?;
-            let log = keys::parse_log(&key)?;
-            let seq = u64::from_be_bytes(keys::bytes(&key, 49)?);
-            let (author, client_id) = (keys::bytes::<16>(&key, 17)?, keys::bytes::<16>(&key, 33)?);
-            let is_right = self.entry(log, seq)?.is_some_and(|entry| {
-                entry.envelope.author.0 == author && entry.envelope.client_id.0 == client_id
-            });
-            self.check(is_right, || {
+            let (key, value) = row?;
+            let (log, block) = (keys::parse_log(&key)?, keys::parse_seq(&key)?);
+            let (head, forgotten) = self
+                .log(log)?
+                .map_or((0, 0), |row| (row.head, row.forgotten));
+            let is_whole = last_of(block) <= head && last_of(block) > forgotten;
+            self.check(is_whole && Prints::decode(&value).is_ok(), || {
                 format!(
-                    "a client id of {} points to entry {seq}, which is another",
+                    "the client ids of block {block} of {} are indexed, and it has no such block, or they cannot be \
+                     understood",
                     name(log)
                 )
             });
@@ -92,39 +94,48 @@ impl Check<'_> {
     pub(super) fn marks(&mut self) -> Result<(), StoreError> {
         for row in self.rows(&self.tables.marks) {
             let (key, value) = row?;
-            let key = keys::bytes(&key, 0)?;
-            let mark = keys::parse_mark(&key)?;
-            let seq = rows::decode_mark(&value).map_err(damaged_row)?.seq;
-            let head = self.log(mark.log)?.map_or(0, |row| row.head);
-            // In further lanes that of the head counts something else: the server's heads in many inboxes.
-            let is_seq = mark.kind != MarkKind::Head || mark.lane == 0;
-            self.check(seq <= head || !is_seq, || {
-                format!(
-                    "a mark ({:?}) of {} is at {seq}, above the head {head}",
-                    mark.kind,
-                    name(mark.log)
-                )
-            });
-            if keys::is_in_inbox(&key) {
-                let inbox = self.get(&self.tables.inbox, &keys::inbox_of_mark(&key))?;
-                self.check(inbox.as_ref() == Some(&value), || {
+            let owner = keys::bytes(&key, 0)?;
+            let (log, _) = keys::parse_marks(&owner)?;
+            let head = self.log(log)?.map_or(0, |row| row.head);
+            let marks = OwnerMarks::decode(&value).map_err(damaged_row)?;
+            for (kind, lane, value) in marks.iter() {
+                let seq = value.seq;
+                // In further lanes that of the head counts something else: the server's heads in many inboxes.
+                let is_seq = kind != MarkKind::Head || lane == 0;
+                self.check(seq <= head || !is_seq, || {
                     format!(
-                        "a mark ({:?}) of {} is not the same in the inbox",
-                        mark.kind,
-                        name(mark.log)
+                        "a mark ({kind:?}) of {} is at {seq}, above the head {head}",
+                        name(log)
                     )
                 });
+                if keys::is_in_inbox(kind) {
+                    let inbox = self.get(&self.tables.inbox, &keys::inbox(&owner, kind, lane))?;
+                    let is_same = inbox.is_some_and(|inbox| *inbox == rows::encode_mark(&value));
+                    self.check(is_same, || {
+                        format!(
+                            "a mark ({kind:?}) of {} is not the same in the inbox",
+                            name(log)
+                        )
+                    });
+                }
             }
         }
         for row in self.rows(&self.tables.inbox) {
             let (key, _) = row?;
-            let key = keys::mark_of_inbox(&keys::bytes(&key, 0)?);
-            let is_there = self.get(&self.tables.marks, &key)?.is_some();
+            let mark = keys::parse_inbox(&key)?;
+            let marks = self.owner_marks(mark.log, mark.owner)?;
+            let is_there = marks.get(mark.kind, mark.lane).is_some();
             self.check(is_there, || {
                 "an inbox has a mark that is not there".to_owned()
             });
         }
         Ok(())
+    }
+
+    fn owner_marks(&self, log: LogId, owner: [u8; 16]) -> Result<OwnerMarks, StoreError> {
+        let row = self.get(&self.tables.marks, &keys::marks(log, owner))?;
+        let marks = row.map(|bytes| OwnerMarks::decode(&bytes).map_err(damaged_row));
+        Ok(marks.transpose()?.unwrap_or_default())
     }
 
     pub(super) fn steps(&mut self) -> Result<(), StoreError> {
@@ -192,13 +203,9 @@ impl Check<'_> {
                 continue;
             };
             inside += u32::from(member.is_in());
-            let mark = |kind| match self.get(&self.tables.marks, &keys::mark(log, user, kind, 0))? {
-                Some(bytes) => {
-                    Ok::<_, StoreError>(rows::decode_mark(&bytes).map_err(damaged_row)?.seq)
-                }
-                None => Ok(0),
-            };
-            let (joined, left) = (mark(MarkKind::Joined)?, mark(MarkKind::Left)?);
+            let marks = self.owner_marks(log, user)?;
+            let seq_of = |kind| marks.get(kind, 0).map_or(0, |value| value.seq);
+            let (joined, left) = (seq_of(MarkKind::Joined), seq_of(MarkKind::Left));
             // The state may be older than the marks.
             self.check(
                 joined > seq || left > seq || member.is_in() == (joined > left),

@@ -1,14 +1,17 @@
 //! States, marks, steps and documents on their way into a commit.
 
+use std::collections::hash_map::Entry;
+
 use tidings_core::log::{LogId, Seq};
-use tidings_core::mark::Mark;
+use tidings_core::mark::{Mark, MarkKind};
 use tidings_core::{MarkValue, Time};
 use tidings_store::{PutDocument, PutError, StateSnapshot, StoreError};
 
 use super::Group;
 use crate::damaged_row;
-use crate::keys::{self, MarkKey, StepKey};
+use crate::keys::{self, OwnerKey, StepKey};
 use crate::late::Values;
+use crate::owner_marks::OwnerMarks;
 use crate::rows::{self, LogRow};
 
 impl Group<'_> {
@@ -66,41 +69,48 @@ impl Group<'_> {
 
     pub(super) fn raise_marks(&mut self, marks: &[Mark]) -> Result<(), StoreError> {
         marks.iter().try_for_each(|mark| {
-            self.raise_mark(
-                keys::mark(mark.log, mark.owner, mark.kind, mark.lane),
-                mark.value,
-            )
+            let raised = [(mark.kind, mark.lane, mark.value)];
+            self.raise_owner(keys::marks(mark.log, mark.owner), raised.into_iter())
         })
     }
 
-    fn raise_mark(&mut self, key: MarkKey, value: MarkValue) -> Result<(), StoreError> {
-        let stored = match self.caches.marks.get(&key) {
-            Some(value) => Some(*value),
-            None => match self.tables.marks.get(&key)? {
-                Some(bytes) => Some(rows::decode_mark(&bytes).map_err(damaged_row)?),
-                None => None,
-            },
+    /// Raises marks of one owner in one log.
+    fn raise_owner(
+        &mut self,
+        owner: OwnerKey,
+        raised: impl Iterator<Item = (MarkKind, u32, MarkValue)>,
+    ) -> Result<(), StoreError> {
+        let tables = self.tables;
+        let marks = match self.caches.marks.entry(owner) {
+            Entry::Occupied(marks) => marks.into_mut(),
+            Entry::Vacant(place) => place.insert(match tables.marks.get(&owner)? {
+                Some(bytes) => OwnerMarks::decode(&bytes).map_err(damaged_row)?,
+                None => OwnerMarks::default(),
+            }),
         };
-        if stored.is_some_and(|stored| stored.max(value) == stored) {
-            return Ok(());
+        let mut is_higher = false;
+        for (kind, lane, value) in raised {
+            if !marks.raise(kind, lane, value) {
+                continue;
+            }
+            is_higher = true;
+            if keys::is_in_inbox(kind) {
+                let value = marks.get(kind, lane).unwrap_or(value);
+                let key = keys::inbox(&owner, kind, lane);
+                self.batch
+                    .insert(&tables.inbox, key, rows::encode_mark(&value));
+            }
         }
-        self.caches.marks.insert(key, value);
-        let bytes = rows::encode_mark(&value);
-        if keys::is_in_inbox(&key) {
-            self.batch.insert(
-                &self.tables.inbox,
-                keys::inbox_of_mark(&key),
-                bytes.as_slice(),
-            );
+        if is_higher {
+            self.batch.insert(&tables.marks, owner, marks.encode());
         }
-        self.batch.insert(&self.tables.marks, key, bytes);
         Ok(())
     }
 
     /// Writes what was raised late.
     pub(crate) fn write_late(&mut self, late: &Values) -> Result<(), StoreError> {
-        for (key, value) in late.marks() {
-            self.raise_mark(key, value)?;
+        for (owner, marks) in &late.marks {
+            self.raise_owner(*owner, marks.iter())?;
         }
         for (key, at) in &late.steps {
             self.keep_step(*key, *at)?;

@@ -5,26 +5,26 @@ use std::ops::Bound;
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
-use tidings_core::{MarkKind, MarkValue, Time, UserId};
+use tidings_core::{Time, UserId};
 use tidings_store::{Step, StoreError};
 
 use super::Reader;
 use crate::damaged_row;
-use crate::keys::{self, MarkKey};
+use crate::keys::{self, InboxKey, OwnerKey};
+use crate::owner_marks::OwnerMarks;
 use crate::rows;
 use crate::tables::{Pair, Rows};
 
 impl Reader {
     pub(crate) fn marks(&self, log: LogId, owner: [u8; 16]) -> Result<Vec<Mark>, StoreError> {
-        let range = keys::mark(log, owner, MarkKind::Delivered, 0)
-            ..=mark_above(&keys::marks_of_owner(log, owner));
-        let late = self.late.marks(range.clone());
-        let stored = self
-            .tables
-            .marks
-            .range(range)
-            .collect::<Result<Vec<_>, _>>()?;
-        merge(late, stored, |key| Ok(*key))
+        let key = keys::marks(log, owner);
+        // The cache first: what leaves it in between is then found stored.
+        let mut late = self.late.marks(key..=key);
+        let mut marks = late.remove(&key).unwrap_or_default();
+        if let Some(bytes) = self.tables.marks.get(&key)? {
+            marks.merge(&OwnerMarks::decode(&bytes).map_err(damaged_row)?);
+        }
+        Ok(marks_of(log, owner, marks).collect())
     }
 
     pub(crate) fn marks_of_log(
@@ -33,21 +33,36 @@ impl Reader {
         after: Option<[u8; 16]>,
         limit: usize,
     ) -> Result<Vec<Mark>, StoreError> {
-        let from = match after {
-            None => mark_from(&keys::log(log)),
-            Some(after) => mark_above(&keys::marks_of_owner(log, after)),
-        };
-        let range = from..=mark_above(&keys::log(log));
-        let late = self.late.marks(range.clone());
-        let owner = |key: &MarkKey| key[17..33].to_vec();
-        let (stored, end) = whole_groups(self.tables.marks.range(range), limit, owner)?;
-        let late = late
-            .into_iter()
-            .filter(|(key, _)| end.as_ref().is_none_or(|end| owner(key) <= *end))
-            .collect();
-        Ok(cut(merge(late, stored, |key| Ok(*key))?, limit, |mark| {
-            mark.owner
-        }))
+        let from = keys::marks(log, after.unwrap_or_default());
+        let to = keys::marks(log, [0xff; 16]);
+        let is_past = |key: &OwnerKey| after.is_none() || *key > from;
+        let mut owners = self.late.marks(from..=to);
+        owners.retain(|key, _| is_past(key));
+        let mut count = 0;
+        for row in self.tables.marks.range(from..=to) {
+            let (key, value) = row?;
+            let key = keys::bytes(&key, 0)?;
+            if !is_past(&key) {
+                continue;
+            }
+            if count >= limit.max(1) {
+                // Cached ones beyond belong to a later page, between stored ones.
+                owners.split_off(&key);
+                break;
+            }
+            let stored = OwnerMarks::decode(&value).map_err(damaged_row)?;
+            count += stored.iter().count();
+            owners.entry(key).or_default().merge(&stored);
+        }
+        let mut marks = Vec::new();
+        for (key, of_owner) in owners {
+            if marks.len() >= limit.max(1) {
+                break;
+            }
+            let (log, owner) = keys::parse_marks(&key)?;
+            marks.extend(marks_of(log, owner, of_owner));
+        }
+        Ok(marks)
     }
 
     pub(crate) fn memberships(
@@ -58,32 +73,33 @@ impl Reader {
     ) -> Result<Vec<Mark>, StoreError> {
         let mut prefix = user.0.to_vec();
         let from = match after {
-            None => mark_from(&prefix),
+            None => inbox_from(&prefix),
             Some(after) => {
                 prefix.extend(after.to_bytes());
-                mark_above(&prefix)
+                inbox_above(&prefix)
             }
         };
-        let range = from..=mark_above(&user.0);
-        let late: BTreeMap<MarkKey, MarkValue> = self
-            .late
-            .inbox(user.0)
-            .into_iter()
-            .map(|(key, value)| (keys::inbox_of_mark(&key), value))
-            .collect();
-        let log = |key: &MarkKey| key[16..33].to_vec();
-        let (stored, end) = whole_groups(self.tables.inbox.range(range.clone()), limit, log)?;
-        let late = late
-            .into_iter()
-            .filter(|(key, _)| {
-                range.contains(key) && end.as_ref().is_none_or(|end| log(key) <= *end)
+        let range = from..=inbox_above(&user.0);
+        let mut found = self.late.inbox(range.clone());
+        let log = |key: &InboxKey| key[16..33].to_vec();
+        let (stored, end) = whole_groups(self.tables.inbox.range(range), limit, log)?;
+        found.retain(|key, _| end.as_ref().is_none_or(|end| log(key) <= *end));
+        for (key, value) in stored {
+            let value = rows::decode_mark(&value).map_err(damaged_row)?;
+            found
+                .entry(keys::bytes(&key, 0)?)
+                .and_modify(|late| *late = value.max(*late))
+                .or_insert(value);
+        }
+        let marks = found.into_iter().map(|(key, value)| {
+            Ok::<_, StoreError>(Mark {
+                value,
+                ..keys::parse_inbox(&key)?
             })
-            .collect();
-        Ok(cut(
-            merge(late, stored, |key| Ok(keys::mark_of_inbox(key)))?,
-            limit,
-            |mark| mark.log,
-        ))
+        });
+        Ok(cut(marks.collect::<Result<_, _>>()?, limit, |mark| {
+            mark.log
+        }))
     }
 
     pub(crate) fn steps_past(&self, log: LogId, seq: Seq) -> Result<Vec<Step>, StoreError> {
@@ -138,14 +154,25 @@ impl Reader {
     }
 }
 
-fn mark_from(prefix: &[u8]) -> MarkKey {
+fn marks_of(log: LogId, owner: [u8; 16], marks: OwnerMarks) -> impl Iterator<Item = Mark> {
+    let mark = move |(kind, lane, value)| Mark {
+        log,
+        owner,
+        kind,
+        lane,
+        value,
+    };
+    marks.sorted().into_iter().map(mark)
+}
+
+fn inbox_from(prefix: &[u8]) -> InboxKey {
     let mut key = [0; 38];
     key[..prefix.len()].copy_from_slice(prefix);
     key
 }
 
 /// A key above every mark whose key begins with `prefix`, and below all others above those.
-fn mark_above(prefix: &[u8]) -> MarkKey {
+fn inbox_above(prefix: &[u8]) -> InboxKey {
     let mut key = [0xff; 38];
     key[..prefix.len()].copy_from_slice(prefix);
     key
@@ -156,7 +183,7 @@ fn mark_above(prefix: &[u8]) -> MarkKey {
 fn whole_groups(
     rows: Rows,
     limit: usize,
-    group: impl Fn(&MarkKey) -> Vec<u8>,
+    group: impl Fn(&InboxKey) -> Vec<u8>,
 ) -> Result<(Vec<Pair>, Option<Vec<u8>>), StoreError> {
     let mut taken = Vec::new();
     let mut last = None;
@@ -170,27 +197,6 @@ fn whole_groups(
         taken.push((key, value));
     }
     Ok((taken, None))
-}
-
-fn merge(
-    mut late: BTreeMap<MarkKey, MarkValue>,
-    stored: Vec<Pair>,
-    mark_key: impl Fn(&MarkKey) -> Result<MarkKey, StoreError>,
-) -> Result<Vec<Mark>, StoreError> {
-    for (key, value) in stored {
-        let value = rows::decode_mark(&value).map_err(damaged_row)?;
-        late.entry(keys::bytes(&key, 0)?)
-            .and_modify(|late| *late = value.max(*late))
-            .or_insert(value);
-    }
-    late.into_iter()
-        .map(|(key, value)| {
-            Ok(Mark {
-                value,
-                ..keys::parse_mark(&mark_key(&key)?)?
-            })
-        })
-        .collect()
 }
 
 /// Cached marks may have made a page longer than asked for: cuts it after a whole group.
