@@ -51,10 +51,13 @@ fn main() {
 /// and read them. The time that a message takes is that of the whole process.
 fn talk(folder: &Path) {
     const MESSAGES: u64 = 400_000;
-    println!("| conversations | messages/s | CPU of a message | disk for one |\n|---|---|---|---|");
+    println!(
+        "| conversations | messages/s | commits p50 | p99 | longest | CPU of a message | disk for one |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for conversations in [100, 500, 2_000] {
         let store = EmbeddedStore::open(folder, Settings::default()).unwrap();
-        let mut heads = vec![0; conversations as usize];
+        let (mut heads, mut commits) = (vec![0; conversations as usize], Vec::new());
         let (mut done, started, cpu) = (0, Instant::now(), cpu());
         while done < MESSAGES {
             let first = (done / ROUND * ROUND) as u32;
@@ -65,9 +68,12 @@ fn talk(folder: &Path) {
                 heads[*number as usize] += 1;
                 append(log(*number), heads[*number as usize], 1)
             });
-            for result in wait(store.append_all(appends.collect())) {
+            let appends = appends.collect();
+            let began = Instant::now();
+            for result in wait(store.append_all(appends)) {
                 result.unwrap();
             }
+            commits.push(began.elapsed());
             for number in round {
                 let marks = read(log(number), heads[number as usize]);
                 wait(store.raise_marks(marks, Durability::Late)).unwrap();
@@ -79,9 +85,13 @@ fn talk(folder: &Path) {
         }
         let (took, spent) = (started.elapsed(), self::cpu() - cpu);
         drop(store);
+        commits.sort_unstable();
         println!(
-            "| {conversations} | {:.0} | {:.1?} | {} B |",
+            "| {conversations} | {:.0} | {:.2?} | {:.2?} | {:.2?} | {:.1?} | {} B |",
             done as f64 / took.as_secs_f64(),
+            commits[commits.len() / 2],
+            commits[commits.len() * 99 / 100],
+            commits[commits.len() - 1],
             spent / done as u32,
             size(folder) / done
         );
