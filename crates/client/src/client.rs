@@ -263,7 +263,7 @@ impl Client {
             ServerFrame::Sent(frame) => self.handle_answered_send(&frame),
             ServerFrame::Done(frame) => self.handle_done(frame.id),
             ServerFrame::Inbox(frame) => self.handle_inbox(frame),
-            ServerFrame::Conversation(frame) => self.handle_conversation(frame),
+            ServerFrame::Conversation(frame) => self.handle_conversation(*frame),
             ServerFrame::History(frame) => self.handle_history(frame),
             ServerFrame::Users(frame) => self.handle_users(frame),
             ServerFrame::Error(frame) => self.handle_error(frame),

@@ -258,12 +258,12 @@ fn body_of(row: &EntryRow) -> ItemBody {
     let entry = &row.entry;
     match entry.kind.0 {
         Kind::Message | Kind::Edit | Kind::Delete | Kind::Reaction => ItemBody::Vanished,
-        Kind::Create => ItemBody::Created(entry.create.clone()),
+        Kind::Create => ItemBody::Created(entry.create.as_deref().cloned()),
         Kind::Join => ItemBody::Joined(entry.join.clone()),
         Kind::Leave => ItemBody::Left,
         Kind::Remove => ItemBody::Removed(entry.user),
         Kind::Role => ItemBody::RoleChanged(entry.user, entry.role),
-        Kind::Settings => ItemBody::SettingsChanged(entry.settings.clone()),
+        Kind::Settings => ItemBody::SettingsChanged(entry.settings.as_deref().cloned()),
         Kind::Commit => ItemBody::EpochMoved,
         Kind::Unknown(number) => ItemBody::Unsupported(number),
     }

@@ -129,10 +129,10 @@ fn back(from: u64, visible: &[u64]) -> (Desk, Vec<HistoryRequest>) {
         conversation: HERE,
         seq: 6,
     }));
-    desk.hear(ServerFrame::Conversation(ConversationFrame {
+    desk.hear(ServerFrame::Conversation(Box::new(ConversationFrame {
         id: None,
         conversation: summary(HEAD, 9, from.min(4)),
-    }));
+    })));
     let requests = serve(&mut desk, HEAD, from, visible);
     (desk, requests)
 }

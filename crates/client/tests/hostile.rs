@@ -115,7 +115,7 @@ impl Choice {
             join: None,
             user: self.flag().then(|| self.user()),
             role: self.flag().then_some(Role::Admin),
-            settings: self.flag().then(SettingsChange::default),
+            settings: self.flag().then(Box::<SettingsChange>::default),
             commit: None,
         }
     }
@@ -232,10 +232,10 @@ impl Choice {
                 conversations: self.list(Choice::summary),
                 next: self.flag().then(String::new),
             }),
-            5 | 6 => ServerFrame::Conversation(ConversationFrame {
+            5 | 6 => ServerFrame::Conversation(Box::new(ConversationFrame {
                 id: self.flag().then_some(id),
                 conversation: self.summary(),
-            }),
+            })),
             7..10 => ServerFrame::History(HistoryPage {
                 id,
                 conversation: self.conversation(),

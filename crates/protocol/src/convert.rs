@@ -70,11 +70,11 @@ pub fn entry_to_wire(entry: &log::Entry, with_client_id: bool) -> Entry {
                 invite_link: None,
                 ..settings_to_wire(settings)
             };
-            wire.create = Some(Create {
+            wire.create = Some(Box::new(Create {
                 kind: kind_to_wire(*kind),
                 members,
                 settings,
-            });
+            }));
         }
         Body::Join { users, from } => {
             wire.join = Some(Join {
@@ -87,8 +87,8 @@ pub fn entry_to_wire(entry: &log::Entry, with_client_id: bool) -> Entry {
             wire.user = Some(*user);
             wire.role = Some(role_to_wire(*role));
         }
-        Body::Settings(change) => wire.settings = Some(change_to_wire(change)),
-        Body::Commit(opaque) => wire.commit = Some(opaque_to_wire(opaque)),
+        Body::Settings(change) => wire.settings = Some(Box::new(change_to_wire(change))),
+        Body::Commit(opaque) => wire.commit = Some(Box::new(opaque_to_wire(opaque))),
         Body::Delete | Body::Leave | Body::Erased | Body::Unknown(_) => {}
     }
     wire

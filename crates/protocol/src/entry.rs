@@ -51,7 +51,7 @@ pub struct Entry {
     pub reaction: Option<Reaction>,
     /// Kind `create`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub create: Option<Create>,
+    pub create: Option<Box<Create>>,
     /// Kind `join`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<Join>,
@@ -63,10 +63,10 @@ pub struct Entry {
     pub role: Option<Role>,
     /// Kind `settings`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<SettingsChange>,
+    pub settings: Option<Box<SettingsChange>>,
     /// Kind `commit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<OpaqueContent>,
+    pub commit: Option<Box<OpaqueContent>>,
 }
 
 fn is_zero(value: &u64) -> bool {

@@ -85,7 +85,7 @@ pub enum ServerFrame {
     Inbox(sync::InboxPage),
     /// Answers `conversation`; as an event (without an id): this conversation is new to you, or has
     /// changed in a way that the entries alone do not tell.
-    Conversation(sync::ConversationFrame),
+    Conversation(Box<sync::ConversationFrame>),
     /// Answers `history`.
     History(sync::HistoryPage),
     /// Answers `members`.

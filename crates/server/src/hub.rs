@@ -6,12 +6,12 @@
 //! In: events from conversations (`chat/publish.rs`, `chat/marks.rs`). Next: each session's queue
 //! (`session.rs`).
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use tidings_core::{ConversationId, DeviceId, Time, UserId, digest};
 use tidings_protocol::{Code, Encoding};
 

@@ -6,9 +6,9 @@
 //! fingerprint points to is held against the entry. Blocks that were looked through stay in memory for a while, so that
 //! a sender who always has to be looked up costs little.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use foldhash::HashMap;
 use tidings_core::codec::{DecodeError, Reader as Bytes, Writer};
 use tidings_core::log::{LogId, Seq};
 use tidings_core::{ClientId, Envelope, Time, UserId};

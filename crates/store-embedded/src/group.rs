@@ -6,8 +6,9 @@
 mod begin;
 mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashMapExt as _};
 use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
 use tidings_core::log::{LogId, SEQ_MAX, Seq};

@@ -5,11 +5,12 @@
 //! into the layers first and into the tables second: a row that moves down in between is seen in one
 //! place or the other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::{UserKey, UserValue};
+use foldhash::HashMap;
 
 /// Rows of one part of a table. `None`: the row is deleted.
 pub(crate) type Part = BTreeMap<UserKey, Option<UserValue>>;

@@ -399,10 +399,10 @@ impl Server {
             if let Some(conversation) = self.summary(id, *user, None) {
                 self.push_user(
                     *user,
-                    &ServerFrame::Conversation(ConversationFrame {
+                    &ServerFrame::Conversation(Box::new(ConversationFrame {
                         id: None,
                         conversation,
-                    }),
+                    })),
                 );
             }
         }

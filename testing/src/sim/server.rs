@@ -308,6 +308,7 @@ impl Server {
             ClientFrame::Inbox(request) => self.inbox(caller, &request).map(ServerFrame::Inbox),
             ClientFrame::Conversation(request) => self
                 .conversation(caller, &request)
+                .map(Box::new)
                 .map(ServerFrame::Conversation),
             ClientFrame::History(request) => {
                 self.history(caller, &request).map(ServerFrame::History)

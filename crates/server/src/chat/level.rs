@@ -202,10 +202,10 @@ impl Chat {
         };
         let summary = summary(id, loaded, user, hub.is_shown()).filter(|_| is_new);
         let event = summary.map(|conversation| {
-            Event::new(ServerFrame::Conversation(ConversationFrame {
+            Event::new(ServerFrame::Conversation(Box::new(ConversationFrame {
                 id: None,
                 conversation,
-            }))
+            })))
         });
         hub.push_with_part(event.as_ref(), id, loaded.part(id, user));
     }

@@ -2,9 +2,10 @@
 //!
 //! Only what is durable is in here. Everything that reads or publishes does so under its lock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use tidings_core::codec::{decode_member, decode_state, encode_member, encode_state};
 use tidings_core::conversation::{ConversationKind, Member, MemberMap, State, apply};
 use tidings_core::entry::Entry;

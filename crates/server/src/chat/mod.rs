@@ -29,11 +29,11 @@ mod tests;
 mod traced;
 mod turns;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tidings_core::conversation::{ConversationKind, Limits};
 use tidings_core::log::LogId;
 use tidings_core::mark::{Mark, MarkKind, MarkValue};

@@ -40,7 +40,7 @@ pub(super) async fn handle(
         C::Inbox(ask) => app.chat.inbox(caller, ask).await.map(S::Inbox).map(Some),
         C::Conversation(ask) => {
             let answer = app.chat.conversation(caller, ask).await;
-            answer.map(S::Conversation).map(Some)
+            answer.map(Box::new).map(S::Conversation).map(Some)
         }
         C::History(ask) => app
             .chat

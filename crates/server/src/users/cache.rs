@@ -4,10 +4,12 @@
 //! changes there were before it asks the store, and what it read is kept only if there were none since:
 //! a slow reader cannot bring an old value back.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt as _};
 
 const SHARDS: usize = 16;
 
@@ -38,7 +40,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         };
         Cache {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             half_max: (max / SHARDS / 2).max(1),
         }
     }
