@@ -16,13 +16,17 @@ pub const MASK: u64 = (1 << 53) - 1;
 /// what matters here; it is not cryptographic.
 #[must_use]
 pub fn hash(tag: &[u8], bytes: &[u8]) -> u64 {
-    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
-    for &byte in tag.iter().chain(&[0]).chain(bytes) {
-        state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let mut state = fnv(0xcbf2_9ce4_8422_2325, tag);
+    state = fnv(fnv(state, &[0]), bytes);
     state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     state ^ (state >> 33)
+}
+
+fn fnv(state: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(state, |state, &byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The part of the digest that a conversation's head contributes. The generation is in it, and the last entry's

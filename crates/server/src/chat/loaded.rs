@@ -2,6 +2,7 @@
 //!
 //! Only what is durable is in here. Everything that reads or publishes does so under its lock.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -62,6 +63,8 @@ pub(super) struct Loaded {
     pub telling: bool,
     pub stepping: bool,
     pub trimming: bool,
+    /// The head that was last looked at, and what it contributes to digests.
+    head_part: Cell<(Seq, u64)>,
     /// The sum of what the told marks of all who are in contribute to digests.
     told_sum: Part,
 }
@@ -83,6 +86,8 @@ pub(super) struct UserMarks {
     pub shown: Seq,
     /// As far as the others were told.
     pub told: MemberMarks,
+    /// What that contributes to their digests, where everybody is told.
+    pub told_part: Part,
     /// When the last step was kept: at most one a second.
     pub delivered_step_at: Time,
     pub shown_step_at: Time,
@@ -182,6 +187,7 @@ impl Loaded {
             telling: false,
             stepping: false,
             trimming: false,
+            head_part: Cell::default(),
             told_sum: Part::default(),
         }
     }
@@ -317,16 +323,24 @@ impl Loaded {
         }
         let marks = self.marks_of(user);
         let own = Part {
-            plain: digest::add(
-                digest::head(id, self.state.generation, self.state.seq, self.state.at),
-                digest::read(id, user, marks.read.seq),
-            ),
+            plain: digest::add(self.head_part(id), digest::read(id, user, marks.read.seq)),
             shown: 0,
         };
         if !self.tells_marks() {
             return own;
         }
-        own.with(self.told_sum.without(told_part(id, user, marks.told)))
+        own.with(self.told_sum.without(marks.told_part))
+    }
+
+    fn head_part(&self, id: ConversationId) -> u64 {
+        let state = &self.state;
+        let (seq, part) = self.head_part.get();
+        if seq == state.seq {
+            return part;
+        }
+        let part = digest::head(id, state.generation, state.seq, state.at);
+        self.head_part.set((state.seq, part));
+        part
     }
 
     /// Tells of a user's marks: what others know of them is now what they are. Answers whether the delivered
@@ -336,13 +350,13 @@ impl Loaded {
             return false;
         };
         let delivered_moved = marks.delivered > marks.told.delivered;
-        let before = told_part(id, user, marks.told);
+        let before = marks.told_part;
         marks.told = MemberMarks {
             delivered: marks.delivered,
             shown: marks.shown,
         };
-        let after = told_part(id, user, marks.told);
-        self.told_sum = self.told_sum.without(before).with(after);
+        marks.told_part = told_part(id, user, marks.told);
+        self.told_sum = self.told_sum.without(before).with(marks.told_part);
         delivered_moved
     }
 
@@ -359,11 +373,15 @@ impl Loaded {
     /// Adds up the told marks of all who are in: after a load, or when somebody came or went.
     pub(super) fn sum_told(&mut self, id: ConversationId) {
         self.told_sum = Part::default();
-        if self.tells_marks() {
-            let told = self
-                .present()
-                .map(|(user, _)| told_part(id, user, self.marks_of(user).told));
-            self.told_sum = told.fold(Part::default(), Part::with);
+        if !self.tells_marks() {
+            return;
+        }
+        let present: Vec<UserId> = self.present().map(|(user, _)| user).collect();
+        for user in present {
+            if let Some(marks) = self.marks.get_mut(&user) {
+                marks.told_part = told_part(id, user, marks.told);
+                self.told_sum = self.told_sum.with(marks.told_part);
+            }
         }
     }
 
