@@ -1,0 +1,264 @@
+//! The hot path without sockets: messages in direct conversations, each received and read, as frames of bytes. To be run
+//! under callgrind, which counts what each thread does (`scripts/hot-path`).
+//!
+//! In: what to do (`all`, or `client` for what a client does of it alone), how many messages. The store is the embedded
+//! one, in a temporary directory; its late marks are written when this program says so, so that a count does not hang
+//! on the speed of a machine.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a measuring program may stop at any failure"
+)]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidings_core::id::direct_id;
+use tidings_core::{ClientId, ConversationId, Time, UserId};
+use tidings_protocol::account::SignUp;
+use tidings_protocol::entry::Content;
+use tidings_protocol::mark::{MarkUpdate, RaiseMarks};
+use tidings_protocol::send::{Action, MessageAction, Position, Send};
+use tidings_protocol::{ClientFrame, Encoding, ServerFrame};
+use tidings_server::chat::{Chat, Reply};
+use tidings_server::clock::Clock;
+use tidings_server::config::{ChatSettings, UsersSettings};
+use tidings_server::hub::Hub;
+use tidings_server::metrics::Metrics;
+use tidings_server::session::{Caller, Drained, QueueLimits, Session};
+use tidings_server::users::Users;
+use tidings_store::Store;
+use tidings_store_embedded::{EmbeddedStore, Settings};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Pairs that talk; each says something in each round.
+const PAIRS: usize = 16;
+/// Rounds from one writing of late marks to the next.
+const FLUSH_ROUNDS: u64 = 4;
+const TEXT_BYTES: usize = 100;
+const DRAIN_BYTES: usize = 64 * 1024;
+
+/// Somebody with one device, and the session that it is connected by.
+struct Person {
+    caller: Caller,
+    session: Arc<Session>,
+}
+
+struct Pair {
+    talk: ConversationId,
+    people: [Person; 2],
+    after: Option<Position>,
+}
+
+struct Stage {
+    store: Arc<EmbeddedStore>,
+    chat: Arc<Chat>,
+    clock: Arc<AtomicU64>,
+    pairs: Vec<Pair>,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let messages: u64 = arguments
+        .next()
+        .map_or(1_600, |count| count.parse().unwrap());
+    // Outlives the tasks that hold the store.
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::new(folder.path()).await;
+        for round in 0..messages / PAIRS as u64 {
+            let frames = stage.frames_of(round);
+            if what == "all" {
+                stage.play(&frames, round).await;
+            }
+        }
+    });
+}
+
+impl Stage {
+    async fn new(folder: &std::path::Path) -> Stage {
+        let late_within = Duration::from_secs(1_000_000);
+        let settings = Settings {
+            late_within,
+            ..Settings::default()
+        };
+        let store = Arc::new(EmbeddedStore::open(folder, settings).unwrap());
+        let shared: Arc<dyn Store> = store.clone();
+        let limits = QueueLimits {
+            frames_max: 1_000,
+            bytes_max: 1 << 20,
+        };
+        let hub = Arc::new(Hub::new(limits, 4));
+        let millis = Arc::new(AtomicU64::new(1_795_262_400_000));
+        let clock = Clock::Manual(millis.clone());
+        let metrics = Arc::new(Metrics::default());
+        let of_users = UsersSettings {
+            password_memory_kib: 8,
+            password_passes: 1,
+            address_sign_up_interval_ms: 0,
+            ..UsersSettings::default()
+        };
+        let users = Users::new(
+            shared.clone(),
+            hub.clone(),
+            clock.clone(),
+            of_users,
+            Vec::new(),
+            metrics.clone(),
+        );
+        let of_chat = ChatSettings::default();
+        let chat = Chat::new(shared, hub.clone(), users.clone(), clock, of_chat, metrics);
+        let mut stage = Stage {
+            store,
+            chat,
+            clock: millis,
+            pairs: Vec::new(),
+        };
+        for number in 0..PAIRS {
+            let ada = stage.person(&hub, &users, &format!("ada-{number}")).await;
+            let ben = stage.person(&hub, &users, &format!("ben-{number}")).await;
+            stage.pairs.push(Pair {
+                talk: direct_id(ada.caller.user, ben.caller.user),
+                people: [ada, ben],
+                after: None,
+            });
+        }
+        stage
+    }
+
+    async fn person(&self, hub: &Arc<Hub>, users: &Arc<Users>, username: &str) -> Person {
+        let sign_up = SignUp {
+            username: username.to_owned(),
+            password: "correct horse".to_owned(),
+            display_name: String::new(),
+            device_name: "first".to_owned(),
+        };
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let logged_in = users.sign_up(sign_up, address).await.unwrap();
+        let caller = Caller {
+            user: logged_in.profile.user,
+            device: logged_in.device,
+        };
+        let session = hub.open(caller, Encoding::Cbor);
+        self.chat.attach(&session, Vec::new()).await.unwrap();
+        Person { caller, session }
+    }
+
+    /// The frames that the clients send in a round: of each pair a message, and what the other one acknowledges.
+    fn frames_of(&mut self, round: u64) -> Vec<[Vec<u8>; 2]> {
+        let now = self.clock.fetch_add(25, Ordering::Relaxed);
+        let who = (round % 2) as usize;
+        let frames = self.pairs.iter_mut().enumerate().map(|(number, pair)| {
+            // The first entry is the conversation's beginning.
+            let seq = round + 2;
+            let send = send(
+                number as u64,
+                round,
+                now,
+                pair,
+                &pair.people[1 - who].caller.user,
+            );
+            let mark = RaiseMarks {
+                id: None,
+                marks: vec![MarkUpdate {
+                    conversation: pair.talk,
+                    delivered: Some(seq),
+                    read: Some(seq),
+                    generation: None,
+                }],
+            };
+            [ClientFrame::Send(send), ClientFrame::Mark(mark)]
+                .map(|frame| Encoding::Cbor.encode_request(&frame).unwrap())
+        });
+        frames.collect()
+    }
+
+    async fn play(&mut self, frames: &[[Vec<u8>; 2]], round: u64) {
+        let (who, other) = ((round % 2) as usize, (1 - round % 2) as usize);
+        for (pair, [send, _]) in self.pairs.iter().zip(frames) {
+            let sender = &pair.people[who];
+            let ClientFrame::Send(send) = Encoding::Cbor.decode_request(send).unwrap() else {
+                continue;
+            };
+            let reply = Reply::Session(sender.session.clone(), send.id);
+            sender
+                .session
+                .sends_outstanding
+                .fetch_add(1, Ordering::Relaxed);
+            self.chat.send(sender.caller, send, reply);
+        }
+        for pair in &mut self.pairs {
+            // The tick, and with it the entry.
+            let ticks = drain(&pair.people[who].session).await;
+            drain(&pair.people[other].session).await;
+            if pair.after.is_none() {
+                pair.after = generation_of(&ticks);
+            }
+        }
+        for (pair, [_, mark]) in self.pairs.iter().zip(frames) {
+            let reader = &pair.people[other];
+            let ClientFrame::Mark(mark) = Encoding::Cbor.decode_request(mark).unwrap() else {
+                continue;
+            };
+            self.chat.mark(reader.caller, &mark.marks).await.unwrap();
+            drain(&pair.people[who].session).await;
+        }
+        if round.is_multiple_of(FLUSH_ROUNDS) {
+            self.store.flush().await.unwrap();
+        }
+    }
+}
+
+fn send(number: u64, round: u64, now: u64, pair: &Pair, to: &UserId) -> Send {
+    let mut chance = [0; 10];
+    chance[..8].copy_from_slice(&(round * PAIRS as u64 + number).to_le_bytes());
+    Send {
+        id: round + 1,
+        conversation: pair.after.map(|_| pair.talk),
+        to: pair.after.is_none().then_some(*to),
+        client_id: ClientId::new(Time(now), chance),
+        after: pair.after.map(|after| Position {
+            seq: round + 1,
+            ..after
+        }),
+        if_epoch: None,
+        action: Action::Message(MessageAction {
+            content: Content {
+                text: "x".repeat(TEXT_BYTES),
+                ..Content::default()
+            },
+            ..MessageAction::default()
+        }),
+        first: false,
+    }
+}
+
+/// Waits for what a session is sent, and takes it.
+async fn drain(session: &Session) -> Vec<bytes::Bytes> {
+    let mut frames = Vec::new();
+    while session.drain(&mut frames, DRAIN_BYTES) == Drained::Empty {
+        session.wait().await;
+    }
+    frames
+}
+
+/// The conversation's generation, as its first tick tells it.
+fn generation_of(ticks: &[bytes::Bytes]) -> Option<Position> {
+    ticks.iter().find_map(|bytes| {
+        let frame: ServerFrame = Encoding::Cbor.decode(bytes).ok()?;
+        let ServerFrame::Sent(sent) = frame else {
+            return None;
+        };
+        let generation = sent.generation;
+        Some(Position { generation, seq: 0 })
+    })
+}
