@@ -73,7 +73,12 @@ async fn a_newer_data_directory_and_a_public_address_where_nobody_is_end_with_2(
 async fn a_server_that_hangs_is_a_fault() {
     let server = Server::start().await;
     server.freeze();
-    let (code, found) = server.doctor(&[]).await;
+    // On a busy machine it may take a moment until every thread stands still.
+    let (mut code, mut found) = server.doctor(&[]).await;
+    if verdict(&found, "server") != "fault" {
+        println!("at first: {found:#}");
+        (code, found) = server.doctor(&[]).await;
+    }
     server.thaw();
     assert_eq!((code, verdict(&found, "server")), (2, "fault"), "{found:#}");
 }
