@@ -12,6 +12,7 @@ use std::path::Path;
 
 use common::{append, log, message, open, wait};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use tempfile::TempDir;
 use tidings_core::conversation::Retention;
 use tidings_core::log::Seq;
 use tidings_core::{ClientId, Time, UserId};
@@ -28,6 +29,15 @@ fn fill(store: &EmbeddedStore, from: Seq, to: Seq) {
         let entries = seqs.iter().map(|seq| message(*seq, "text")).collect();
         wait(store.append(append(log(1), Retention::Forever, entries))).unwrap();
     }
+}
+
+/// A directory with a log whose whole blocks are indexed.
+fn indexed() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    fill(&store, 1, COUNT);
+    store.run_upkeep(NOW).unwrap();
+    folder
 }
 
 fn find(store: &EmbeddedStore, seq: Seq, above: Seq) -> Option<Seq> {
@@ -86,10 +96,8 @@ fn an_entry_is_found_before_and_after_its_block_is_indexed() {
 
 #[test]
 fn what_was_forgotten_is_told_as_incomplete_and_leaves_no_index() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = indexed();
     let store = open(folder.path());
-    fill(&store, 1, COUNT);
-    store.run_upkeep(NOW).unwrap();
     let state = tidings_store::StateSnapshot {
         seq: COUNT,
         ..tidings_store::StateSnapshot::default()
@@ -116,11 +124,7 @@ fn what_was_forgotten_is_told_as_incomplete_and_leaves_no_index() {
 
 #[test]
 fn an_index_that_says_something_else_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    fill(&store, 1, COUNT);
-    store.run_upkeep(NOW).unwrap();
-    drop(store);
+    let folder = indexed();
     table(folder.path(), "clients", |table| {
         let (key, value) = table.last_key_value().unwrap().into_inner().unwrap();
         let mut value = value.to_vec();
@@ -142,11 +146,7 @@ fn an_index_that_says_something_else_is_found() {
 
 #[test]
 fn the_blocks_of_an_older_format_are_indexed() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    fill(&store, 1, COUNT);
-    store.run_upkeep(NOW).unwrap();
-    drop(store);
+    let folder = indexed();
     // As format 2 had it: a row of each client id, and no index.
     table(folder.path(), "clients", |table| {
         table.clear().unwrap();

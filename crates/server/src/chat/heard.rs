@@ -126,7 +126,7 @@ impl Chat {
     }
 
     /// Whether other servers write to the store too.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.others.get().is_some()
     }
 

@@ -25,7 +25,7 @@ mod queue;
 mod refresh;
 mod refused;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod traced;
 mod turns;
 

@@ -132,7 +132,6 @@ fn ping(app: &Arc<App>, session: Option<&Arc<Session>>, ping: Ping) -> Answer {
 pub(super) async fn answer_pings(app: &App, session: &Arc<Session>, pings: &[Ping]) {
     // Whoever says so is there, whatever the store says.
     app.presence.heartbeat(session);
-    app.users.touch(session.caller);
     app.refresh(session.caller.user).await;
     if let Some(user) = app.hub.user(session.caller.user) {
         for ping in pings {

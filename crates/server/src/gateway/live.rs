@@ -86,7 +86,6 @@ impl Live {
     /// The client gave a sign of life.
     pub(super) fn heartbeat(&self) {
         self.app.presence.heartbeat(&self.session);
-        self.app.users.touch(self.session.caller);
     }
 }
 

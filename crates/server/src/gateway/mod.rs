@@ -33,6 +33,7 @@ use axum::Router;
 use axum::body::Bytes;
 use tidings_core::UserId;
 use tidings_protocol::Code;
+use tokio::task::JoinHandle;
 
 use crate::chat::Chat;
 use crate::clock::Clock;
@@ -144,6 +145,13 @@ impl App {
             }
             Err(_) => tracing::debug!("an inbox could not be looked at in time"),
         }
+    }
+
+    /// Begins to look at a user's inbox, if that is needed.
+    fn look(self: &Arc<Self>, user: UserId) -> Option<JoinHandle<()>> {
+        let app = self.clone();
+        let look = async move { app.refresh(user).await };
+        self.chat.is_shared().then(|| tokio::spawn(look))
     }
 
     /// Whether new sessions should go elsewhere.

@@ -51,8 +51,7 @@ pub(super) async fn get(
     let turn = polled.begin_poll().await;
     polled.confirm(query.after)?;
     // What waits already is not held up by it.
-    let (looking, user) = (app.clone(), signed.caller.user);
-    let mut looking = Some(tokio::spawn(async move { looking.refresh(user).await }));
+    let mut looking = app.look(signed.caller.user);
     loop {
         let batch = polled.take(&app, query.after, settings.poll_answer_bytes_max);
         if batch.ended {

@@ -10,11 +10,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tidings_protocol::ServerFrame;
-use tidings_protocol::session::Pong;
+use tidings_protocol::session::Ping;
 use tokio::time::Instant;
 
 use super::App;
+use super::dispatch::answer_pings;
 use super::extract::Signed;
 use super::poll::{open, plain_hello};
 use super::polled::{Polled, Turn};
@@ -126,9 +126,10 @@ impl Writer {
             }
             if now >= heartbeat {
                 heartbeat = now + every;
-                polled.live().heartbeat();
-                // What happens meanwhile is not held up by it.
-                tokio::spawn(push_digest(self.app.clone(), self.polled.clone()));
+                // Nobody asked for the answer: by it the client notices what it lacks. What happens meanwhile is not held up.
+                let (app, session) = (self.app.clone(), polled.session().clone());
+                let unasked = [Ping { id: 0 }];
+                tokio::spawn(async move { answer_pings(&app, &session, &unasked).await });
                 continue;
             }
             let comment = now + COMMENT_EVERY;
@@ -163,14 +164,5 @@ impl Writer {
             () = turn.superseded() => false,
             () = tokio::time::sleep_until(self.ends) => false,
         }
-    }
-}
-
-/// The heartbeat's answer, which nobody asked for: by it the client notices what it lacks.
-async fn push_digest(app: Arc<App>, polled: Arc<Polled>) {
-    let session = polled.session();
-    app.refresh(session.caller.user).await;
-    if let Some(user) = app.hub.user(session.caller.user) {
-        user.push_digest(session, |digest| ServerFrame::Pong(Pong { id: 0, digest }));
     }
 }

@@ -4,5 +4,5 @@ mod cases;
 mod diffusion;
 mod marks;
 mod retention;
-mod shared;
+pub(crate) mod shared;
 mod world;

@@ -103,6 +103,14 @@ impl Others for Gateway {
     }
 }
 
+/// Says that other servers share the store, which are told nothing and send nothing.
+pub(crate) fn share_with_nobody(chat: &Arc<Chat>) {
+    chat.set_others(Arc::new(Gateway {
+        holder: chat.clone(),
+        hands_over: AtomicBool::new(false),
+    }));
+}
+
 /// Anna has said "one" to Ben, at a server that hands their conversation over.
 async fn talking() -> (World, Arc<Gateway>, Device, Device, ConversationId) {
     let here = World::new();

@@ -1,64 +1,16 @@
 //! Heartbeats where several servers share a store: the look at it that they are answered by may take its time, and
 //! holds up nothing else.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tidings_core::entry::Entry;
-use tidings_core::log::Generation;
-use tidings_core::{ConversationId, UserId};
 use tidings_protocol::Encoding;
 use tokio::sync::oneshot;
 
 use super::world::{Person, World, message, next_poll};
-use crate::chat::{Forwarded, Handed, MarksNews, Others};
-
-/// Other servers that are never told anything.
-struct Silent;
-
-impl Others for Silent {
-    fn tell_entries(
-        &self,
-        _: ConversationId,
-        _: Generation,
-        _: &[Entry],
-        _: &mut dyn Iterator<Item = UserId>,
-    ) {
-    }
-
-    fn tell_look(&self, _: ConversationId, _: &mut dyn Iterator<Item = UserId>) {}
-
-    fn tell_marks(&self, _: MarksNews, _: &mut dyn Iterator<Item = UserId>) {}
-
-    fn tell_typing(
-        &self,
-        _: ConversationId,
-        _: UserId,
-        _: bool,
-        _: &mut dyn Iterator<Item = UserId>,
-    ) {
-    }
-
-    fn takes_sends(&self) -> bool {
-        true
-    }
-
-    fn cannot_agree(&self) -> bool {
-        false
-    }
-
-    fn forward(&self, _: ConversationId, _: &dyn Fn() -> Option<Vec<Handed>>) -> Option<Forwarded> {
-        None
-    }
-
-    fn is_mine(&self, _: &[u8]) -> bool {
-        true
-    }
-}
+use crate::chat::tests::shared::share_with_nobody;
 
 async fn shared() -> World {
     let world = World::new().await;
-    world.app.chat.set_others(Arc::new(Silent));
+    share_with_nobody(&world.app.chat);
     world
 }
 
