@@ -72,7 +72,7 @@ impl Talkers {
         let mut all = Vec::new();
         for pair in 0..pairs {
             let at = |step: usize| &worlds[(pair + step) % worlds.len()];
-            let way = Way::ALL[pair % 3];
+            let way = Way::ALL[pair % Way::ALL.len()];
             let (ada, ben) = (format!("ada-{pair}"), format!("ben-{pair}"));
             let ada = at(0).person(&ada, way).await;
             let ben = at(1).person(&ben, Way::Cbor).await;

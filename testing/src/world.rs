@@ -232,7 +232,8 @@ pub fn configure(change: SettingsChange) -> Action {
     Action::Configure(change)
 }
 
-/// One test for each way to the server: `name::json`, `name::cbor`, `name::long_polling`.
+/// One test for each way to the server: `name::json`, `name::cbor`, `name::short`,
+/// `name::long_polling`.
 #[macro_export]
 macro_rules! each_way {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -248,6 +249,11 @@ macro_rules! each_way {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn cbor() {
                 super::way::$name(Way::Cbor).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn short() {
+                super::way::$name(Way::Short).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ impl Client {
             .requests
             .end_if(id, |request| matches!(request, Request::Mark(_)))
         {
-            self.marks_confirmed(&updates);
+            self.marks_done(&updates);
         }
     }
 
@@ -37,6 +37,8 @@ impl Client {
             return;
         };
         let is_hello = matches!(request, Request::Hello(_));
+        // Whatever it means, the long forms mean it too.
+        self.handles.agreed &= problem.code != Code::UnknownHandle;
         match request {
             Request::Hello(_) => self.handle_hello_refused(&problem),
             Request::Ping => {}

@@ -22,6 +22,7 @@ use crate::output::{Change, ListChange, Output, Status};
 use crate::people::People;
 use crate::requests::Requests;
 use crate::rows::{self, OutboxRow, PositionRow};
+use crate::short::Handles;
 use crate::storage::Storage;
 use crate::store::{LoadToken, Row, Snapshot, StoreToken, Table};
 use crate::sync::Inbox;
@@ -57,6 +58,7 @@ pub struct Client {
     pub(crate) heart: Heart,
     pub(crate) requests: Requests,
     pub(crate) inbox: Inbox,
+    pub(crate) handles: Handles,
     /// Conversations of which something may have to be asked for.
     pub(crate) wanted: BTreeSet<ConversationId>,
 
@@ -102,6 +104,7 @@ impl Client {
             heart: Heart::new(),
             requests: Requests::default(),
             inbox: Inbox::default(),
+            handles: Handles::default(),
             wanted: BTreeSet::new(),
             conversations: BTreeMap::new(),
             outbox: Outbox::default(),
@@ -156,6 +159,7 @@ impl Client {
         for (id, row) in summaries {
             let conversation = Conversation::from_rows(id, row, positions.remove(&id));
             self.conversations.insert(id, conversation);
+            self.note_handle(id);
         }
         for (_, row) in &outbox {
             if let Some(id) = row.conversation {
@@ -274,6 +278,9 @@ impl Client {
             ServerFrame::Presence(frame) => self.handle_presence(&frame),
             ServerFrame::Typing(frame) => self.handle_typing(&frame),
             ServerFrame::Bye(frame) => self.handle_bye(&frame),
+            ServerFrame::Said(frame) => self.handle_said(&frame),
+            ServerFrame::Messages(frame) => self.handle_messages(frame),
+            ServerFrame::Steps(frame) => self.handle_steps(&frame),
             // Nothing here asks for these yet.
             ServerFrame::Members(_) | ServerFrame::Receipts(_) | ServerFrame::Private(_) => {}
         }

@@ -55,7 +55,7 @@ impl Client {
             .is_some_and(|expires| expires <= self.clock.server_now());
         let mut item = Item {
             key: match entry.client_id {
-                Some(client_id) if is_message && entry.device == self.config.device => {
+                Some(client_id) if is_message && entry.device == Some(self.config.device) => {
                     ItemKey::Outgoing(client_id)
                 }
                 _ => ItemKey::Entry(entry.seq),
@@ -207,7 +207,7 @@ impl Client {
             key: ItemKey::Outgoing(wish.row.client_id),
             seq: sent.map(|(position, _)| position.seq),
             author: self.config.user,
-            device: self.config.device,
+            device: Some(self.config.device),
             at: sent.map_or(wish.row.created, |(_, at)| *at),
             body: ItemBody::Message(message.content.clone()),
             state,

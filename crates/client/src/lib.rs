@@ -35,6 +35,7 @@ mod requests;
 mod rows;
 mod sending;
 mod settling;
+mod short;
 mod storage;
 mod store;
 mod sync;

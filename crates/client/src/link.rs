@@ -61,6 +61,7 @@ impl Client {
         // What waited on an earlier connection will not be answered on this one.
         self.forget_requests();
         self.link = Link::Greeting;
+        self.handles.agreed = false;
         let marks = self.marks_for_hello();
         let id = self
             .requests
@@ -73,6 +74,7 @@ impl Client {
                 rules: RULES,
                 marks,
                 heartbeat_ms: None,
+                short: true,
             })));
     }
 
@@ -88,6 +90,7 @@ impl Client {
             return self.stop(Some(Code::Unauthorized));
         }
         self.link = Link::Up;
+        self.handles.agreed = welcome.short;
         self.heart.failures = 0;
         self.heart.heartbeat_ms = welcome
             .heartbeat_ms
@@ -209,11 +212,17 @@ impl Client {
             return self.lose_link();
         }
         if self.link.is_up() && self.heart.next_ping <= now {
-            self.heart.next_ping = now + self.heart.heartbeat_ms;
-            let id = self.requests.begin(Request::Ping, now);
-            self.outputs
-                .push_back(Output::Send(ClientFrame::Ping(Ping { id })));
+            self.ping();
         }
+    }
+
+    /// Asks for the digest, now.
+    pub(crate) fn ping(&mut self) {
+        let now = self.clock.tick();
+        self.heart.next_ping = now + self.heart.heartbeat_ms;
+        let id = self.requests.begin(Request::Ping, now);
+        self.outputs
+            .push_back(Output::Send(ClientFrame::Ping(Ping { id })));
     }
 
     pub(crate) fn link_timeout(&self) -> Option<Tick> {

@@ -205,7 +205,7 @@ mod tests {
             key: ItemKey::Entry(seq),
             seq: Some(seq),
             author: UserId([1; 16]),
-            device: DeviceId([1; 16]),
+            device: Some(DeviceId([1; 16])),
             at: Time(at),
             body: ItemBody::Left,
             state: ItemState::Plain,

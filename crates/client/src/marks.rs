@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_core::log::Seq;
 use tidings_core::{ConversationId, Generation};
-use tidings_protocol::mark::{MarkUpdate, RaiseMarks};
+use tidings_protocol::mark::MarkUpdate;
 use tidings_protocol::sync::ReadMark;
-use tidings_protocol::{ClientFrame, Problem, Retry};
+use tidings_protocol::{Problem, Retry};
 
 use crate::client::Client;
 use crate::clock::Tick;
@@ -135,12 +135,8 @@ impl Client {
         }
         for chunk in updates.chunks(MARKS_PER_FRAME) {
             let id = self.requests.begin(Request::Mark(chunk.to_vec()), now);
-            let frame = RaiseMarks {
-                id: Some(id),
-                marks: chunk.to_vec(),
-            };
-            self.outputs
-                .push_back(Output::Send(ClientFrame::Mark(frame)));
+            let frame = self.short_mark(id, chunk);
+            self.outputs.push_back(Output::Send(frame));
         }
     }
 
@@ -164,6 +160,24 @@ impl Client {
         } else {
             None
         }
+    }
+
+    /// The server has taken these: a read mark is where this device has said. Where the counts at that place are not
+    /// known here, what the server tells of them is still to come, or the digest will miss it.
+    pub(crate) fn marks_done(&mut self, updates: &[MarkUpdate]) {
+        for update in updates {
+            let known = self.conversations.get_mut(&update.conversation);
+            if let Some(conversation) =
+                known.filter(|known| update.generation == Some(known.generation))
+                && let Some(read) = update
+                    .read
+                    .filter(|read| *read > conversation.read_told.seq)
+                && conversation.read_best.seq >= read
+            {
+                conversation.read_told.seq = read;
+            }
+        }
+        self.marks_confirmed(updates);
     }
 
     /// The server has taken these. It may still forget them in a crash within the next moment.

@@ -26,6 +26,8 @@ pub(crate) struct Wish {
     /// The row as it is now is durable.
     pub(crate) stored: bool,
     pub(crate) in_flight: bool,
+    /// A try was made.
+    pub(crate) was_sent: bool,
     /// A try was made whose answer was lost: it may have succeeded.
     pub(crate) may_be_sent: bool,
     /// The server cannot tell whether an earlier try succeeded: we must find out.
@@ -77,6 +79,7 @@ impl Outbox {
                 row,
                 stored: true,
                 in_flight: false,
+                was_sent: may_be_sent,
                 may_be_sent,
                 unsettled: false,
             };

@@ -44,6 +44,7 @@ impl Client {
             row,
             stored: false,
             in_flight: false,
+            was_sent: false,
             may_be_sent: false,
             unsettled: false,
         };
@@ -172,8 +173,9 @@ impl Client {
             return;
         };
         wish.in_flight = true;
+        let is_again = std::mem::replace(&mut wish.was_sent, true);
         let row = &wish.row;
-        let frame = Send {
+        let send = Send {
             id,
             conversation: row.conversation.filter(|_| row.to.is_none()),
             to: row.to,
@@ -183,8 +185,11 @@ impl Client {
             action: row.action.clone(),
             first,
         };
-        self.outputs
-            .push_back(Output::Send(ClientFrame::Send(frame)));
+        let frame = match is_again {
+            true => ClientFrame::Send(send),
+            false => self.short_send(send),
+        };
+        self.outputs.push_back(Output::Send(frame));
     }
 
     /// The server has it: one tick.

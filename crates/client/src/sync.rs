@@ -38,6 +38,11 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// Whether a pass is under way.
+    pub(crate) fn is_paging(&self) -> bool {
+        self.paging
+    }
+
     /// The connection is gone: if something is still lacking, the next one's digest will tell.
     pub(crate) fn interrupted(&mut self) {
         self.paging = false;
@@ -99,6 +104,7 @@ impl Client {
         for id in gone {
             self.leave_conversation(id);
         }
+        self.look_for_missed();
     }
 
     pub(crate) fn handle_inbox_refused(&mut self, problem: &Problem) {
@@ -200,7 +206,11 @@ impl Client {
         conversation.summary_wanted = false;
         if is_first {
             begin_with(conversation, &summary);
+            self.note_handle(id);
         }
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return;
+        };
         if summary.head == conversation.head && summary.at != conversation.at && !is_first {
             // The same number, but another entry: the answer to our position will tell.
             conversation.verify = true;

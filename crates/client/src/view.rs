@@ -113,8 +113,8 @@ pub struct Item {
     pub seq: Option<u64>,
     /// Who wrote it.
     pub author: UserId,
-    /// With which device.
-    pub device: DeviceId,
+    /// With which device, if that was told.
+    pub device: Option<DeviceId>,
     /// When: the server's time, or this device's until it is sent.
     pub at: Time,
     /// What it is.

@@ -30,7 +30,7 @@ fn entry_at(seq: u64, from_of_return: u64) -> Entry {
         seq,
         kind: entry::Kind(kind),
         author: if seq == 6 { ME } else { OTHER },
-        device: DEVICE,
+        device: Some(DEVICE),
         at: Time(1_000 + seq),
         ordinal: seq,
         counts: kind == Kind::Message,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tidings_client::{Client, Config, Limits, Output, Recipient, Row, Snapshot, StoreOp, Table};
-use tidings_core::{ClientId, ConversationId, DeviceId, Generation, Kind, Time, UserId};
+use tidings_core::{ClientId, ConversationId, DeviceId, Generation, Kind, Time, UserId, digest};
 use tidings_protocol::entry::{
     self, Content, ConversationKind, Entry, Reaction, Retention, Role, Settings, SettingsChange,
 };
@@ -14,6 +14,7 @@ use tidings_protocol::presence::{Presence, Profile, TypingEvent, Users};
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::send::Sent;
 use tidings_protocol::session::{Bye, Done, Pong, Welcome};
+use tidings_protocol::short::{Handle, Message, Messages, Said, ShortStep, ShortTime, Steps};
 use tidings_protocol::sync::{
     Alteration, Conversation, ConversationFrame, Entries, Gone, HistoryPage, InboxPage, Member,
     ReactionSum, ReadMark,
@@ -40,7 +41,7 @@ impl Choice {
     }
 
     fn seq(&mut self) -> u64 {
-        match self.below(20) {
+        match self.below(24) {
             0 => u64::MAX,
             1 => (1 << 53) - 1,
             2 => 0,
@@ -83,6 +84,14 @@ impl Choice {
         (0..self.below(5)).map(|_| make(self)).collect()
     }
 
+    fn handle(&mut self) -> Handle {
+        Handle(digest::handle(self.conversation(), self.generation()))
+    }
+
+    fn user_handle(&mut self) -> Handle {
+        Handle(digest::user_handle(self.user()))
+    }
+
     fn content(&mut self) -> Option<Content> {
         self.flag().then(|| Content {
             text: "hello".to_owned(),
@@ -96,7 +105,7 @@ impl Choice {
             seq: self.seq(),
             kind: entry::Kind(kind),
             author: self.user(),
-            device: DEVICE,
+            device: self.flag().then_some(DEVICE),
             at: self.time(),
             ordinal: self.seq(),
             counts: self.flag(),
@@ -203,7 +212,7 @@ impl Choice {
 
     fn frame(&mut self) -> ServerFrame {
         let id = self.id();
-        match self.below(20) {
+        match self.below(24) {
             0 => ServerFrame::Welcome(Welcome {
                 id,
                 user: ME,
@@ -213,6 +222,7 @@ impl Choice {
                 digest: self.seq(),
                 rules: 1,
                 server: String::new(),
+                short: self.flag(),
             }),
             1 => ServerFrame::Pong(Pong {
                 id,
@@ -291,6 +301,33 @@ impl Choice {
                 conversation: self.conversation(),
                 user: self.user(),
                 on: self.flag(),
+            }),
+            19 => ServerFrame::Said(Said {
+                id,
+                seq: self.seq(),
+                at: ShortTime(self.seq() as u32),
+                ordinal: self.flag().then(|| self.seq()),
+            }),
+            20 | 21 => ServerFrame::Messages(Messages {
+                conversation: self.handle(),
+                from: self.seq(),
+                ordinal: self.seq(),
+                messages: self.list(|choice| Message {
+                    author: choice.flag().then(|| choice.user_handle()),
+                    at: ShortTime(choice.seq() as u32),
+                    text: "hello".to_owned(),
+                    reply_to: choice.flag().then(|| choice.seq()),
+                    user: choice.flag().then(|| choice.user()),
+                }),
+            }),
+            22 => ServerFrame::Steps(Steps {
+                conversation: self.handle(),
+                steps: self.list(|choice| ShortStep {
+                    user: choice.user_handle(),
+                    at: ShortTime(choice.seq() as u32),
+                    delivered: choice.flag().then(|| choice.seq()),
+                    shown: choice.flag().then(|| choice.seq()),
+                }),
             }),
             _ if self.below(8) == 0 => ServerFrame::Bye(Bye {
                 reason: Code::Draining,

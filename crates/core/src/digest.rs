@@ -62,6 +62,24 @@ pub fn shown(conversation: ConversationId, member: UserId, seq: Seq) -> u64 {
     term(b"shown", conversation, member.0, seq)
 }
 
+/// A conversation in 32 bits, for both sides of a session to name it by. The generation is in it: nobody can aim
+/// at the handle of another conversation, and one of an earlier life of the log means nothing.
+#[must_use]
+pub fn handle(conversation: ConversationId, generation: Generation) -> u32 {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&conversation.0);
+    bytes[16..].copy_from_slice(&generation.0);
+    hash(b"handle", &bytes) as u32
+}
+
+/// A user in 32 bits, for the conversations in which nobody else has the same: the last of its id, which are
+/// random.
+#[must_use]
+pub fn user_handle(user: UserId) -> u32 {
+    let [.., a, b, c, d] = user.0;
+    u32::from_be_bytes([a, b, c, d])
+}
+
 /// The sum of two digests or parts.
 #[must_use]
 pub fn add(sum: u64, part: u64) -> u64 {

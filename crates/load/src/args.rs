@@ -41,7 +41,7 @@ pub struct Common {
     #[arg(long = "set", global = true, value_name = "SETTING", value_parser = parse_setting)]
     pub settings: Vec<(String, String)>,
     /// How frames are written.
-    #[arg(long, global = true, value_enum, default_value = "cbor")]
+    #[arg(long, global = true, value_enum, default_value = "short")]
     pub encoding: EncodingArg,
     /// Threads of the generator.
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -83,13 +83,15 @@ pub enum EncodingArg {
     Json,
     /// Binary.
     Cbor,
+    /// Binary, with short forms.
+    Short,
 }
 
 impl From<EncodingArg> for Encoding {
     fn from(encoding: EncodingArg) -> Encoding {
         match encoding {
             EncodingArg::Json => Encoding::Json,
-            EncodingArg::Cbor => Encoding::Cbor,
+            EncodingArg::Cbor | EncodingArg::Short => Encoding::Cbor,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::accounts::Account;
-use crate::args::Common;
+use crate::args::{Common, EncodingArg};
 use crate::engine::{Engine, Opening, Scenario};
 use crate::latency::Latency;
 use crate::process::{Processes, open_files_max};
@@ -86,6 +86,7 @@ pub fn play<S: Scenario + Send>(
     let opening = Opening {
         addresses: server.addresses().to_vec(),
         encoding: common.encoding.into(),
+        short: common.encoding == EncodingArg::Short,
         at_once: (common.opening_at_once as usize / parts.len().max(1)).max(1),
         heartbeat_ms: schedule.heartbeat_ms,
         others: 0,

@@ -78,6 +78,8 @@ pub struct Opening {
     pub addresses: Vec<SocketAddr>,
     /// How frames are written.
     pub encoding: Encoding,
+    /// Whether short forms are wished for.
+    pub short: bool,
     /// How many are opened at the same time.
     pub at_once: usize,
     /// The heartbeat to wish for.
@@ -375,6 +377,7 @@ impl Engine {
             rules: 1,
             marks: Vec::new(),
             heartbeat_ms: self.opening.heartbeat_ms,
+            short: self.opening.short,
         };
         self.sessions.send(index, &ClientFrame::Hello(hello));
     }
@@ -401,6 +404,10 @@ impl Engine {
             Err(error) => return self.lost(index, &format!("a frame that is none: {error}")),
         };
         match frame {
+            ServerFrame::Welcome(welcome) if welcome.short != self.opening.short => {
+                let hint = "it does not agree on short forms: use --encoding cbor";
+                return self.lost(index, hint);
+            }
             ServerFrame::Welcome(welcome) => {
                 self.welcome(now, index, &welcome);
                 scenario.handle_welcome(now, index, &mut self.sessions);

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidings_core::{ClientId, ConversationId, Time, UserId};
 use tidings_protocol::entry::Content;
-use tidings_protocol::send::{Action, MessageAction, Position, Send, Sent};
+use tidings_protocol::send::{Action, MessageAction, Position, Send};
+use tidings_protocol::short::{Handle, Say};
 use tidings_protocol::{ClientFrame, Code, Problem, Retry};
 
 use crate::engine::FIRST_REQUEST_ID;
@@ -88,13 +89,14 @@ impl Outbox {
         self.flights.iter()
     }
 
-    /// A new message.
+    /// A new message. In the short form, if a handle is given: then `after` is, too.
     pub fn send(
         &mut self,
         destination: Destination,
         letter: Letter,
         started: Instant,
         after: Option<Position>,
+        handle: Option<Handle>,
     ) -> ClientFrame {
         let flight = Flight {
             letter,
@@ -106,14 +108,25 @@ impl Outbox {
             is_refused: false,
         };
         self.id_next += 1;
-        let frame = frame_of(&flight, self.text_bytes);
+        let frame = match (handle, after) {
+            (Some(conversation), Some(after)) => ClientFrame::Say(Say {
+                id: flight.id,
+                conversation,
+                client_id: flight.client_id,
+                after: after.seq,
+                text: letter.text(self.text_bytes),
+                reply_to: None,
+                first: false,
+            }),
+            _ => frame_of(&flight, self.text_bytes),
+        };
         self.flights.push_back(flight);
         frame
     }
 
     /// A message was accepted; `None` if it is none of those under way.
-    pub fn sent(&mut self, sent: &Sent) -> Option<Flight> {
-        let place = self.place(sent.id)?;
+    pub fn sent(&mut self, id: u64) -> Option<Flight> {
+        let place = self.place(id)?;
         self.flights.remove(place)
     }
 
@@ -191,7 +204,6 @@ fn client_id(owner: u32, id: u64) -> ClientId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings_core::Generation;
 
     fn outbox_of(count: u32) -> (Outbox, Vec<ClientFrame>, Instant) {
         let now = Instant::now();
@@ -199,30 +211,19 @@ mod tests {
         let frames = (0..count)
             .map(|number| {
                 let letter = Letter::new(number, now, now);
-                outbox.send(Destination::User(UserId([1; 16])), letter, now, None)
+                outbox.send(Destination::User(UserId([1; 16])), letter, now, None, None)
             })
             .collect();
         (outbox, frames, now)
-    }
-
-    fn sent(id: u64) -> Sent {
-        Sent {
-            id,
-            client_id: ClientId([0; 16]),
-            conversation: ConversationId([0; 16]),
-            seq: 1,
-            at: Time(0),
-            generation: Generation([0; 16]),
-        }
     }
 
     #[test]
     fn answers_find_their_messages() {
         let (mut outbox, frames, _) = outbox_of(3);
         let ids: Vec<u64> = frames.iter().filter_map(ClientFrame::id).collect();
-        assert_eq!(outbox.sent(&sent(ids[1])).unwrap().letter.number, 1);
-        assert_eq!(outbox.sent(&sent(ids[0])).unwrap().letter.number, 0);
-        assert!(outbox.sent(&sent(ids[0])).is_none());
+        assert_eq!(outbox.sent(ids[1]).unwrap().letter.number, 1);
+        assert_eq!(outbox.sent(ids[0]).unwrap().letter.number, 0);
+        assert!(outbox.sent(ids[0]).is_none());
         assert_eq!(outbox.len(), 1);
     }
 

@@ -44,7 +44,7 @@ fn number(report: &Report, name: &str) -> f64 {
 
 #[test]
 fn pairs_chat_in_a_closed_loop() {
-    for encoding in ["cbor", "json"] {
+    for encoding in ["short", "cbor", "json"] {
         let report = play(&format!(
             "chat --pairs 4 --until read --pipeline 2 --seconds 0.5 --warm-up-seconds 0.1 --encoding {encoding}"
         ));

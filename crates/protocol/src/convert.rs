@@ -6,7 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 use tidings_core::conversation::{self as core, Reject};
 use tidings_core::entry as log;
-use tidings_core::{Body, ClientId, Envelope};
+use tidings_core::{Body, ClientId, DeviceId, Envelope};
 
 use crate::blob::Blob;
 use crate::entry::{
@@ -25,7 +25,7 @@ pub fn entry_to_wire(entry: &log::Entry, with_client_id: bool) -> Entry {
         seq: envelope.seq,
         kind: Kind(envelope.kind),
         author: envelope.author,
-        device: envelope.device,
+        device: Some(envelope.device),
         at: envelope.at,
         ordinal: envelope.ordinal,
         counts: envelope.counts,
@@ -102,7 +102,7 @@ pub fn entry_from_wire(wire: &Entry) -> log::Entry {
         kind: wire.kind.0,
         rules: wire.rules,
         author: wire.author,
-        device: wire.device,
+        device: wire.device.unwrap_or(DeviceId([0; 16])),
         at: wire.at,
         client_id: wire.client_id.unwrap_or(ClientId([0; 16])),
         target: wire.target,

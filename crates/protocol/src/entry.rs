@@ -16,8 +16,9 @@ pub struct Entry {
     pub kind: Kind,
     /// Who wrote it.
     pub author: UserId,
-    /// With which device.
-    pub device: DeviceId,
+    /// With which device; absent in what came in a short form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
     /// The server's time.
     pub at: Time,
     /// Entries that count up to and including this one.

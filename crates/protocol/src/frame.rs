@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{mark, presence, problem, send, session, sync};
+use crate::{mark, presence, problem, send, session, short, sync};
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +42,10 @@ pub enum ClientFrame {
     PutPrivate(session::PutPrivate),
     /// My private map. Answered by `private`.
     Private(session::PrivateRequest),
+    /// A text that becomes an entry, in the short form of `send`. Answered by `said`.
+    Say(short::Say),
+    /// Raises marks, in the short form of `mark`. Answered by `done` if it has an id.
+    Seen(short::Seen),
 }
 
 impl ClientFrame {
@@ -63,6 +67,8 @@ impl ClientFrame {
             ClientFrame::Typing(_) => None,
             ClientFrame::PutPrivate(frame) => Some(frame.id),
             ClientFrame::Private(frame) => Some(frame.id),
+            ClientFrame::Say(frame) => Some(frame.id),
+            ClientFrame::Seen(frame) => frame.id,
         }
     }
 }
@@ -112,4 +118,10 @@ pub enum ServerFrame {
     Typing(presence::TypingEvent),
     /// The last frame before the server closes the connection.
     Bye(session::Bye),
+    /// Answers `say`: the entry is durable.
+    Said(short::Said),
+    /// Event: new messages of a conversation, in the short form of `entries`.
+    Messages(short::Messages),
+    /// Event: marks of other members have moved, in the short form of `marks`.
+    Steps(short::Steps),
 }

@@ -6,7 +6,7 @@
 //! their meaning.
 //!
 //! One file per family of messages: [`session`], [`send`], [`entry`], [`sync`], [`mark`],
-//! [`presence`], [`account`]; [`frame`] is the list of all that travel over a connection, [`problem`]
+//! [`presence`], [`account`], [`short`]; [`frame`] is the list of all that travel over a connection, [`problem`]
 //! all that can go wrong, [`convert`] the way to and from the core's types.
 
 pub mod account;
@@ -21,6 +21,7 @@ pub mod presence;
 pub mod problem;
 pub mod send;
 pub mod session;
+pub mod short;
 pub mod sync;
 
 pub use encoding::{DecodeError, Encoding};

@@ -183,6 +183,7 @@ codes! {
     Draining = "draining", 503, Reconnect, "The server is shutting down.";
     SessionGone = "session_gone", 410, Reconnect, "This polling session has ended.";
     MethodNotAllowed = "method_not_allowed", 405, Never, "This address does not take this method.";
+    UnknownHandle = "unknown_handle", 404, CatchUp, "No conversation of yours, or more than one, has this handle, or short forms were not agreed on: use the long form.";
     Internal = "internal", 500, Later, "Something went wrong in the server.";
 }
 

@@ -27,6 +27,9 @@ pub struct Hello {
     /// A wish for the time between heartbeats in milliseconds (a phone that sleeps); the server decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
+    /// Short forms are understood and wished for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
 }
 
 /// Answers `hello`.
@@ -48,6 +51,9 @@ pub struct Welcome {
     pub rules: u8,
     /// The version of the server.
     pub server: String,
+    /// Short forms are agreed on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
 }
 
 /// The heartbeat.

@@ -16,18 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_core::id::direct_id;
-use tidings_core::{ClientId, ConversationId, Time, UserId};
+use tidings_core::{ClientId, ConversationId, Generation, Time, UserId, digest};
 use tidings_protocol::account::SignUp;
 use tidings_protocol::entry::Content;
-use tidings_protocol::mark::{MarkUpdate, RaiseMarks};
-use tidings_protocol::send::{Action, MessageAction, Position, Send};
+use tidings_protocol::send::{Action, MessageAction, Send};
+use tidings_protocol::short::{Handle, Say, Seen};
 use tidings_protocol::{ClientFrame, Encoding, ServerFrame};
 use tidings_server::chat::{Chat, Reply};
 use tidings_server::clock::Clock;
 use tidings_server::config::{ChatSettings, UsersSettings};
 use tidings_server::hub::Hub;
 use tidings_server::metrics::Metrics;
-use tidings_server::session::{Caller, Drained, QueueLimits, Session};
+use tidings_server::session::{Caller, Drained, Manner, QueueLimits, Session};
 use tidings_server::users::Users;
 use tidings_store::Store;
 use tidings_store_embedded::{EmbeddedStore, Settings};
@@ -51,7 +51,9 @@ struct Person {
 struct Pair {
     talk: ConversationId,
     people: [Person; 2],
-    after: Option<Position>,
+    /// Its first message was sent, so that both sides know its generation, and by that its handle.
+    is_begun: bool,
+    handle: Handle,
 }
 
 struct Stage {
@@ -129,7 +131,8 @@ impl Stage {
             stage.pairs.push(Pair {
                 talk: direct_id(ada.caller.user, ben.caller.user),
                 people: [ada, ben],
-                after: None,
+                is_begun: false,
+                handle: Handle(0),
             });
         }
         stage
@@ -148,7 +151,11 @@ impl Stage {
             user: logged_in.profile.user,
             device: logged_in.device,
         };
-        let session = hub.open(caller, Encoding::Cbor);
+        let manner = Manner {
+            encoding: Encoding::Cbor,
+            short: true,
+        };
+        let session = hub.open(caller, manner);
         self.chat.attach(&session, Vec::new()).await.unwrap();
         Person { caller, session }
     }
@@ -165,18 +172,16 @@ impl Stage {
                 round,
                 now,
                 pair,
-                &pair.people[1 - who].caller.user,
+                pair.people[1 - who].caller.user,
             );
-            let mark = RaiseMarks {
+            let seen = Seen {
                 id: None,
-                marks: vec![MarkUpdate {
-                    conversation: pair.talk,
-                    delivered: Some(seq),
-                    read: Some(seq),
-                    generation: None,
-                }],
+                conversation: pair.handle,
+                delivered: Some(seq),
+                read: Some(seq),
+                tell: false,
             };
-            [ClientFrame::Send(send), ClientFrame::Mark(mark)]
+            [send, ClientFrame::Seen(seen)]
                 .map(|frame| Encoding::Cbor.encode_request(&frame).unwrap())
         });
         frames.collect()
@@ -186,10 +191,16 @@ impl Stage {
         let (who, other) = ((round % 2) as usize, (1 - round % 2) as usize);
         for (pair, [send, _]) in self.pairs.iter().zip(frames) {
             let sender = &pair.people[who];
-            let ClientFrame::Send(send) = Encoding::Cbor.decode_request(send).unwrap() else {
-                continue;
-            };
-            let reply = Reply::Session(sender.session.clone(), send.id);
+            let (send, reply): (Send, fn(_, _) -> Reply) =
+                match Encoding::Cbor.decode_request(send).unwrap() {
+                    ClientFrame::Say(say) => {
+                        let send = self.chat.send_of(&sender.session, say).unwrap();
+                        (send, Reply::Short)
+                    }
+                    ClientFrame::Send(send) => (send, Reply::Session),
+                    _ => continue,
+                };
+            let reply = reply(sender.session.clone(), send.id);
             sender
                 .session
                 .sends_outstanding
@@ -200,16 +211,19 @@ impl Stage {
             // The tick, and with it the entry.
             let ticks = drain(&pair.people[who].session).await;
             drain(&pair.people[other].session).await;
-            if pair.after.is_none() {
-                pair.after = generation_of(&ticks);
+            if let Some(generation) = generation_of(&ticks) {
+                pair.is_begun = true;
+                pair.handle = Handle(digest::handle(pair.talk, generation));
             }
         }
         for (pair, [_, mark]) in self.pairs.iter().zip(frames) {
             let reader = &pair.people[other];
-            let ClientFrame::Mark(mark) = Encoding::Cbor.decode_request(mark).unwrap() else {
+            let ClientFrame::Seen(seen) = Encoding::Cbor.decode_request(mark).unwrap() else {
                 continue;
             };
-            self.chat.mark(reader.caller, &mark.marks).await.unwrap();
+            let (mark, knows) = self.chat.mark_of(&reader.session, seen).unwrap();
+            let marked = self.chat.mark(reader.caller, knows, &mark.marks);
+            marked.await.unwrap();
             drain(&pair.people[who].session).await;
         }
         if round.is_multiple_of(FLUSH_ROUNDS) {
@@ -218,28 +232,39 @@ impl Stage {
     }
 }
 
-fn send(number: u64, round: u64, now: u64, pair: &Pair, to: &UserId) -> Send {
+/// The first message of a pair in the long form, the others in the short one.
+fn send(number: u64, round: u64, now: u64, pair: &Pair, to: UserId) -> ClientFrame {
     let mut chance = [0; 10];
     chance[..8].copy_from_slice(&(round * PAIRS as u64 + number).to_le_bytes());
-    Send {
-        id: round + 1,
-        conversation: pair.after.map(|_| pair.talk),
-        to: pair.after.is_none().then_some(*to),
-        client_id: ClientId::new(Time(now), chance),
-        after: pair.after.map(|after| Position {
-            seq: round + 1,
-            ..after
-        }),
+    let (id, client_id) = (round + 1, ClientId::new(Time(now), chance));
+    let text = "x".repeat(TEXT_BYTES);
+    if pair.is_begun {
+        return ClientFrame::Say(Say {
+            id,
+            conversation: pair.handle,
+            client_id,
+            after: round + 1,
+            text,
+            reply_to: None,
+            first: false,
+        });
+    }
+    ClientFrame::Send(Send {
+        id,
+        conversation: None,
+        to: Some(to),
+        client_id,
+        after: None,
         if_epoch: None,
         action: Action::Message(MessageAction {
             content: Content {
-                text: "x".repeat(TEXT_BYTES),
+                text,
                 ..Content::default()
             },
             ..MessageAction::default()
         }),
         first: false,
-    }
+    })
 }
 
 /// Waits for what a session is sent, and takes it.
@@ -252,13 +277,12 @@ async fn drain(session: &Session) -> Vec<bytes::Bytes> {
 }
 
 /// The conversation's generation, as its first tick tells it.
-fn generation_of(ticks: &[bytes::Bytes]) -> Option<Position> {
+fn generation_of(ticks: &[bytes::Bytes]) -> Option<Generation> {
     ticks.iter().find_map(|bytes| {
         let frame: ServerFrame = Encoding::Cbor.decode(bytes).ok()?;
         let ServerFrame::Sent(sent) = frame else {
             return None;
         };
-        let generation = sent.generation;
-        Some(Position { generation, seq: 0 })
+        Some(sent.generation)
     })
 }

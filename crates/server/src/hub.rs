@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use foldhash::HashMap;
 use tidings_core::{ConversationId, DeviceId, Time, UserId, digest};
-use tidings_protocol::{Code, Encoding};
+use tidings_protocol::Code;
+use tidings_protocol::short::Handle;
 
-use crate::session::{Caller, Drained, Event, QueueLimits, Session};
+use crate::session::{Caller, Drained, Event, Manner, News, QueueLimits, Session};
 use crate::single_flight::SingleFlight;
 
 const SHARDS: usize = 64;
@@ -52,10 +53,19 @@ pub struct UserHub {
 #[derive(Debug, Default)]
 struct Inner {
     sessions: Vec<Arc<Session>>,
-    /// What each conversation contributes to the digest, in the order of their ids.
-    parts: Vec<(ConversationId, Part)>,
+    /// What each conversation contributes to the digest, in the order of their handles and ids.
+    parts: Vec<(Place, Part)>,
     sum: Part,
     reading_logs: Vec<ConversationId>,
+}
+
+/// A conversation, as sessions name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Its handle: [`digest::handle`].
+    pub handle: u32,
+    /// Its id.
+    pub conversation: ConversationId,
 }
 
 /// What a conversation contributes to a user's digest.
@@ -109,9 +119,9 @@ impl Hub {
     }
 
     /// Opens a session: from here on it is sent events. Past the bound of a device its oldest is closed.
-    pub fn open(&self, caller: Caller, encoding: Encoding) -> Arc<Session> {
+    pub fn open(&self, caller: Caller, manner: impl Into<Manner>) -> Arc<Session> {
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let session = Arc::new(Session::new(id, caller, encoding, self.queue_limits));
+        let session = Arc::new(Session::new(id, caller, manner.into(), self.queue_limits));
         let mut shard = self.shard(caller.user);
         let hub = shard.entry(caller.user).or_default();
         let mut inner = hub.lock();
@@ -156,26 +166,29 @@ impl Hub {
     }
 
     /// Tells a user's sessions what one of its devices did, and sets the conversation's part of the digest in
-    /// the same moment. To that device itself it goes with what comes next, or a moment later: it knows.
+    /// the same moment. To that device itself it goes with what comes next, or a moment later, and to the session
+    /// that `knows` it not at all.
     pub fn push_own(
         self: &Arc<Self>,
         caller: Caller,
+        knows: Option<u64>,
         event: &Event,
-        conversation: ConversationId,
+        place: Place,
         part: Part,
     ) {
         let Some(hub) = self.user(caller.user) else {
             return;
         };
-        let mut inner = hub.lock();
-        inner.set_part(conversation, part);
-        for session in &inner.sessions {
+        hub.push_each(place, part, |session, is_clear| {
+            if Some(session.id) == knows {
+                return;
+            }
             if session.caller.device != caller.device {
-                session.push_event(event);
+                session.push_event(event, is_clear);
             } else if session.push_lingering(event) {
                 self.linger(session.clone());
             }
-        }
+        });
     }
 
     /// Has what waits in a session written before long.
@@ -286,20 +299,31 @@ impl UserHub {
             .parts
             .iter()
             .filter(|(_, part)| *part != Part::default());
-        parts.map(|(id, _)| *id).collect()
+        parts.map(|(place, _)| place.conversation).collect()
     }
 
     /// What a conversation contributes to the digest.
     #[must_use]
-    pub fn part(&self, conversation: ConversationId) -> Part {
+    pub fn part(&self, place: Place) -> Part {
         let inner = self.lock();
         let found = inner
             .parts
-            .binary_search_by_key(&conversation, |(id, _)| *id);
+            .binary_search_by_key(&place, |(place, _)| *place);
         found
             .ok()
             .and_then(|index| inner.parts.get(index))
             .map_or(Part::default(), |(_, part)| *part)
+    }
+
+    /// The one conversation that this handle means to the user: one that it is in, or was since it came.
+    #[must_use]
+    pub fn conversation_of(&self, handle: Handle) -> Option<ConversationId> {
+        let inner = self.lock();
+        let first = inner
+            .parts
+            .partition_point(|(place, _)| place.handle < handle.0);
+        let (place, _) = inner.parts.get(first)?;
+        (place.handle == handle.0 && inner.is_clear(first)).then_some(place.conversation)
     }
 
     /// The user's live sessions.
@@ -309,27 +333,41 @@ impl UserHub {
     }
 
     /// Sends an event to every session but those of one device.
-    pub fn push(&self, event: &Event, except: Option<DeviceId>) {
+    pub fn push(&self, event: &Event<impl News>, except: Option<DeviceId>) {
         for session in &self.lock().sessions {
             if Some(session.caller.device) != except {
-                session.push_event(event);
+                session.push_event(event, false);
             }
         }
     }
 
+    /// Sets what the conversation contributes to the digest.
+    pub fn set_part(&self, place: Place, part: Part) {
+        self.lock().set_part(place, part);
+    }
+
     /// Sends an event and, in the same moment, sets what the conversation contributes to the digest.
     /// Answers to how many sessions it went.
-    pub fn push_with_part(
+    pub fn push_with_part(&self, event: &Event<impl News>, place: Place, part: Part) -> u64 {
+        self.push_each(place, part, |session, is_clear| {
+            session.push_event(event, is_clear);
+        })
+    }
+
+    /// Has each session sent what it is to be told and, in the same moment, sets what the conversation contributes
+    /// to the digest. `push` also hears whether the conversation's handle means it alone to this user. Answers how
+    /// many sessions there are.
+    pub fn push_each(
         &self,
-        event: Option<&Event>,
-        conversation: ConversationId,
+        place: Place,
         part: Part,
+        mut push: impl FnMut(&Arc<Session>, bool),
     ) -> u64 {
         let mut inner = self.lock();
-        inner.set_part(conversation, part);
-        let Some(event) = event else { return 0 };
+        let index = inner.set_part(place, part);
+        let is_clear = inner.is_clear(index);
         for session in &inner.sessions {
-            session.push_event(event);
+            push(session, is_clear);
         }
         inner.sessions.len() as u64
     }
@@ -390,22 +428,38 @@ impl UserHub {
 }
 
 impl Inner {
-    /// A conversation that one is no longer in contributes nothing.
-    fn set_part(&mut self, conversation: ConversationId, part: Part) {
-        match self
-            .parts
-            .binary_search_by_key(&conversation, |(id, _)| *id)
-        {
+    /// Answers where it stands. A conversation that one is no longer in contributes nothing.
+    fn set_part(&mut self, place: Place, part: Part) -> usize {
+        match self.parts.binary_search_by_key(&place, |(place, _)| *place) {
             Ok(index) => {
-                if let Some(slot) = self.parts.get_mut(index) {
-                    self.sum = self.sum.without(slot.1).with(part);
-                    slot.1 = part;
+                if let Some((_, slot)) = self.parts.get_mut(index) {
+                    self.sum = self.sum.without(*slot).with(part);
+                    *slot = part;
                 }
+                index
             }
-            Err(index) => {
+            Err(_) => {
+                // The log's generation is in the handle, and it may be another one than it was.
+                if let Some(index) = self
+                    .parts
+                    .iter()
+                    .position(|(known, _)| known.conversation == place.conversation)
+                {
+                    let (_, before) = self.parts.remove(index);
+                    self.sum = self.sum.without(before);
+                }
                 self.sum = self.sum.with(part);
-                self.parts.insert(index, (conversation, part));
+                let index = self.parts.partition_point(|(known, _)| *known < place);
+                self.parts.insert(index, (place, part));
+                index
             }
         }
+    }
+
+    /// Whether the handle of the conversation that stands there is nobody else's.
+    fn is_clear(&self, index: usize) -> bool {
+        let handle = |index: usize| self.parts.get(index).map(|(place, _)| place.handle);
+        let is_same = |other| handle(other) == handle(index);
+        !(index.checked_sub(1).is_some_and(is_same) || is_same(index + 1))
     }
 }

@@ -4,9 +4,11 @@
 //! In: frames from the hub and answers. Next: the transport that drains the queue (`gateway/ws`,
 //! `gateway/polled.rs`).
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tidings_core::{DeviceId, UserId};
@@ -22,39 +24,62 @@ pub struct Caller {
     pub device: DeviceId,
 }
 
-/// A frame that is encoded once per encoding, however many sessions it goes to.
-#[derive(Debug)]
-pub struct Event {
-    frame: ServerFrame,
-    json: OnceLock<Bytes>,
-    cbor: OnceLock<Bytes>,
+/// What sessions are told, as the frames that say so.
+pub trait News {
+    /// In the form that everybody understands.
+    fn long(&self) -> Cow<'_, ServerFrame>;
+
+    /// In the short form, for those who agreed on it, if there is one.
+    fn short(&self) -> Option<ServerFrame> {
+        None
+    }
 }
 
-impl Event {
-    /// An event of this frame.
+impl News for ServerFrame {
+    fn long(&self) -> Cow<'_, ServerFrame> {
+        Cow::Borrowed(self)
+    }
+}
+
+/// News that is encoded once in each form that somebody needs, however many sessions it goes to.
+#[derive(Debug)]
+pub struct Event<N = ServerFrame> {
+    news: N,
+    json: OnceCell<Bytes>,
+    cbor: OnceCell<Bytes>,
+    short: OnceCell<Bytes>,
+}
+
+impl<N: News> Event<N> {
+    /// An event of this news.
     #[must_use]
-    pub fn new(frame: ServerFrame) -> Event {
+    pub fn new(news: N) -> Event<N> {
         Event {
-            frame,
-            json: OnceLock::new(),
-            cbor: OnceLock::new(),
+            news,
+            json: OnceCell::new(),
+            cbor: OnceCell::new(),
+            short: OnceCell::new(),
         }
     }
 
-    /// The frame.
+    /// The bytes for a session. `is_clear`: the handles in a short form would mean one thing alone to it.
     #[must_use]
-    pub fn frame(&self) -> &ServerFrame {
-        &self.frame
-    }
-
-    /// The frame's bytes.
-    #[must_use]
-    pub fn bytes(&self, encoding: Encoding) -> Bytes {
-        let cell = match encoding {
-            Encoding::Json => &self.json,
-            Encoding::Cbor => &self.cbor,
+    pub fn bytes(&self, session: &Session, is_clear: bool) -> Bytes {
+        let long = |cell: &OnceCell<Bytes>, encoding| {
+            cell.get_or_init(|| encode(&self.news.long(), encoding))
+                .clone()
         };
-        cell.get_or_init(|| encode(&self.frame, encoding)).clone()
+        match session.encoding {
+            Encoding::Json => long(&self.json, Encoding::Json),
+            Encoding::Cbor if session.short && is_clear => self
+                .short
+                .get_or_init(|| match self.news.short() {
+                    Some(frame) => encode(&frame, Encoding::Cbor),
+                    None => long(&self.cbor, Encoding::Cbor),
+                })
+                .clone(),
+            Encoding::Cbor => long(&self.cbor, Encoding::Cbor),
+        }
     }
 }
 
@@ -67,6 +92,25 @@ pub fn encode(frame: &ServerFrame, encoding: Encoding) -> Bytes {
             // Frames are plain data; this cannot happen, and must not take a session's task down if it does.
             tracing::error!(%error, "a frame could not be encoded");
             Bytes::new()
+        }
+    }
+}
+
+/// How a session and its client talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// How frames are written.
+    pub encoding: Encoding,
+    /// Whether the client wishes for short forms.
+    pub short: bool,
+}
+
+impl From<Encoding> for Manner {
+    /// In the long form.
+    fn from(encoding: Encoding) -> Manner {
+        Manner {
+            encoding,
+            short: false,
         }
     }
 }
@@ -89,6 +133,8 @@ pub struct Session {
     pub caller: Caller,
     /// How its frames are written.
     pub encoding: Encoding,
+    /// Whether short forms are agreed on: only in CBOR.
+    pub short: bool,
     limits: QueueLimits,
     queue: Mutex<Queue>,
     wake: Notify,
@@ -119,11 +165,12 @@ pub enum Drained {
 impl Session {
     /// A session with an empty queue.
     #[must_use]
-    pub fn new(id: u64, caller: Caller, encoding: Encoding, limits: QueueLimits) -> Session {
+    pub fn new(id: u64, caller: Caller, manner: Manner, limits: QueueLimits) -> Session {
         Session {
             id,
             caller,
-            encoding,
+            encoding: manner.encoding,
+            short: manner.short && manner.encoding == Encoding::Cbor,
             limits,
             queue: Mutex::default(),
             wake: Notify::new(),
@@ -131,9 +178,9 @@ impl Session {
         }
     }
 
-    /// Queues an event.
-    pub fn push_event(&self, event: &Event) {
-        self.push_bytes(event.bytes(self.encoding));
+    /// Queues an event. `is_clear`: as for [`Event::bytes`].
+    pub fn push_event(&self, event: &Event<impl News>, is_clear: bool) {
+        self.push_bytes(event.bytes(self, is_clear));
     }
 
     /// Queues a frame for this session alone.
@@ -170,8 +217,8 @@ impl Session {
     /// Queues an event that can wait a moment for others to be written with. Answers whether it is the first
     /// that waits so: then [`Session::linger_no_more`] is to be called before long.
     #[must_use]
-    pub fn push_lingering(&self, event: &Event) -> bool {
-        let bytes = event.bytes(self.encoding);
+    pub fn push_lingering(&self, event: &Event<impl News>) -> bool {
+        let bytes = event.bytes(self, false);
         let mut queue = self.lock();
         let is_first = queue.frames.is_empty();
         if !queue.push(bytes, self.limits) {

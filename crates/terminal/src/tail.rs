@@ -219,6 +219,7 @@ impl Tail {
             rules: tidings_core::entry::RULES,
             marks: Vec::new(),
             heartbeat_ms: None,
+            short: false,
         })
     }
 

@@ -13,12 +13,14 @@ use tidings_core::{Body, ClientId, ConversationId, Entry, Kind, Time, UserId, ap
 use tidings_protocol::convert::{action_from_wire, entry_to_wire};
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::send::{Send, Sent};
+use tidings_protocol::short::Said;
 use tidings_protocol::sync::{ConversationFrame, Entries, Gone};
 use tidings_protocol::{Code, Problem, Retry, ServerFrame};
 use tidings_store::memory::AppendFailure;
 use tidings_store::{Append, AppendError, ClientIdSearch, Direction, StateSnapshot, Store, Want};
 
 use super::server::{Caller, Server, ready};
+use super::short::Saying;
 
 /// A send that was refused for now holds up those behind it for so long.
 const BEHIND_MS: u64 = 30_000;
@@ -26,7 +28,8 @@ const BEHIND_MS: u64 = 30_000;
 const NEWEST_SEARCHED: u64 = 10_000;
 
 impl Server {
-    pub(super) fn send(&mut self, connection: u64, caller: Caller, send: Send) {
+    /// `is_short`: it is said in the short form, and answered so.
+    pub(super) fn send(&mut self, connection: u64, caller: Caller, send: Send, is_short: bool) {
         let (request, client_id, first) = (send.id, send.client_id, send.first);
         let (id, command, direct_with) = match take(caller, send, self.chance.bytes()) {
             Ok(taken) => taken,
@@ -48,8 +51,26 @@ impl Server {
                     at,
                     generation,
                 };
-                self.push(connection, ServerFrame::Sent(sent));
+                if !is_short {
+                    self.push(connection, ServerFrame::Sent(sent));
+                    return self.publish(id, &entries);
+                }
+                self.saying = Some(Saying {
+                    connection,
+                    request,
+                    client_id,
+                    is_answered: false,
+                });
                 self.publish(id, &entries);
+                if self.saying.take().is_some_and(|saying| !saying.is_answered) {
+                    let said = Said {
+                        id: request,
+                        seq,
+                        at: at.into(),
+                        ordinal: None,
+                    };
+                    self.push(connection, ServerFrame::Said(said));
+                }
             }
             Err(problem) => self.refuse(connection, request, problem),
         }

@@ -5,7 +5,8 @@
 //! order, badges and ticks right, outboxes empty.
 //!
 //! `server` is what the clients talk to, `device` is a client with its disk and clock, `network` carries frames, `script`
-//! is what people do and what goes wrong, `check` is what must hold in the end.
+//! is what people do and what goes wrong, `check` is what must hold in the end. Half of the connections speak in short
+//! forms.
 
 #![allow(
     clippy::expect_used,
@@ -22,6 +23,7 @@ mod network;
 mod reads;
 mod script;
 mod server;
+mod short;
 
 use std::collections::BTreeMap;
 

@@ -12,11 +12,12 @@ use tidings_core::{ClientId, ConversationId, DeviceId, Entry, Generation, Time, 
 use tidings_protocol::mark::{MarkUpdate, MemberMarks};
 use tidings_protocol::presence::{Profile, TypingEvent, Users};
 use tidings_protocol::problem::ErrorFrame;
-use tidings_protocol::session::{Done, Hello, Pong, Welcome};
+use tidings_protocol::session::{Bye, Done, Hello, Pong, Welcome};
 use tidings_protocol::{ClientFrame, Code, Problem, ServerFrame};
 use tidings_store::memory::MemoryStore;
 use tidings_store::{Direction, ReadLog, Store, StoreFuture, Want};
 
+use super::short::Saying;
 use crate::chance::Chance;
 
 /// Time between heartbeats that the server tells.
@@ -76,6 +77,12 @@ pub(super) struct Server {
     pub(super) users: BTreeMap<UserId, Vec<DeviceId>>,
     conversations: BTreeMap<ConversationId, Hot>,
     sessions: BTreeMap<u64, Caller>,
+    /// Sessions that agreed on short forms.
+    pub(super) short: BTreeSet<u64>,
+    /// What is being said in the short form.
+    pub(super) saying: Option<Saying>,
+    /// The session that raises marks and knows where they will be.
+    pub(super) knows: Option<u64>,
     /// Frames for connections, in order.
     pub(super) out: Vec<(u64, ServerFrame)>,
     pub(super) tasks: Vec<(u64, Task)>,
@@ -95,6 +102,9 @@ impl Server {
             users,
             conversations: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            short: BTreeSet::new(),
+            saying: None,
+            knows: None,
             out: Vec::new(),
             tasks: Vec::new(),
             committed: BTreeMap::new(),
@@ -111,6 +121,7 @@ impl Server {
     pub(super) fn forget(&mut self) {
         self.conversations.clear();
         self.sessions.clear();
+        self.short.clear();
         self.out.clear();
         self.tasks.clear();
     }
@@ -184,6 +195,7 @@ impl Server {
 
     pub(super) fn disconnected(&mut self, connection: u64) {
         self.sessions.remove(&connection);
+        self.short.remove(&connection);
     }
 
     pub(super) fn caller(&self, connection: u64) -> Option<Caller> {
@@ -203,7 +215,14 @@ impl Server {
             return;
         }
         match frame {
-            ClientFrame::Send(send) => self.send(connection, caller, send),
+            ClientFrame::Send(send) => self.send(connection, caller, send, false),
+            ClientFrame::Say(say) => {
+                let request = say.id;
+                match self.send_of(caller.user, say) {
+                    Ok(send) => self.send(connection, caller, send, true),
+                    Err(problem) => self.end(connection, request, problem),
+                }
+            }
             ClientFrame::Ping(ping) => {
                 let digest = self.digest(caller.user);
                 self.push(
@@ -252,6 +271,10 @@ impl Server {
         for update in hello.marks {
             let _ = self.mark(caller, update);
         }
+        let short = hello.short && self.chance.percent(50);
+        if short {
+            self.short.insert(connection);
+        }
         let digest = self.digest(caller.user);
         let welcome = Welcome {
             id: hello.id,
@@ -262,6 +285,7 @@ impl Server {
             digest,
             rules: tidings_core::entry::RULES,
             server: "simulated".to_owned(),
+            short,
         };
         self.push(connection, ServerFrame::Welcome(welcome));
     }
@@ -278,7 +302,7 @@ impl Server {
                 self.chance.below(800),
             ))
         } else {
-            self.answer(caller, frame)
+            self.answer(connection, caller, frame)
         };
         let frame = match (answer, id) {
             (Ok(frame), _) => frame,
@@ -292,8 +316,21 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, caller: Caller, frame: ClientFrame) -> Result<ServerFrame, Problem> {
+    fn answer(
+        &mut self,
+        connection: u64,
+        caller: Caller,
+        frame: ClientFrame,
+    ) -> Result<ServerFrame, Problem> {
         match frame {
+            ClientFrame::Seen(seen) => {
+                let update = self.mark_of(caller.user, &seen)?;
+                self.knows = (!seen.tell).then_some(connection);
+                let marked = self.mark(caller, update);
+                self.knows = None;
+                let id = seen.id.unwrap_or(0);
+                marked.map(|()| ServerFrame::Done(Done { id }))
+            }
             ClientFrame::Mark(raise) => {
                 let mut first = Ok(());
                 for update in raise.marks {
@@ -334,6 +371,19 @@ impl Server {
         }
     }
 
+    /// Refuses what others must not overtake, and ends the session.
+    fn end(&mut self, connection: u64, request: u64, problem: Problem) {
+        let reason = problem.code;
+        let id = Some(request);
+        self.push(connection, ServerFrame::Error(ErrorFrame { id, problem }));
+        let bye = Bye {
+            reason,
+            reconnect_after_ms: Some(self.chance.below(2_000)),
+        };
+        self.push(connection, ServerFrame::Bye(bye));
+        self.disconnected(connection);
+    }
+
     pub(super) fn push(&mut self, connection: u64, frame: ServerFrame) {
         if self.sessions.contains_key(&connection) {
             self.out.push((connection, frame));
@@ -348,7 +398,9 @@ impl Server {
             .map(|(session, _)| *session)
             .collect();
         for session in sessions {
-            self.push(session, frame.clone());
+            if let Some(frame) = self.for_session(session, frame) {
+                self.push(session, frame);
+            }
         }
     }
 

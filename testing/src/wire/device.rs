@@ -349,7 +349,11 @@ async fn live(shared: Arc<Shared>) {
 fn is_push(frame: &ServerFrame) -> bool {
     matches!(
         frame,
-        ServerFrame::Entries(_) | ServerFrame::Marks(_) | ServerFrame::Conversation(_)
+        ServerFrame::Entries(_)
+            | ServerFrame::Marks(_)
+            | ServerFrame::Conversation(_)
+            | ServerFrame::Messages(_)
+            | ServerFrame::Steps(_)
     )
 }
 
@@ -372,6 +376,7 @@ fn take_loss(memory: &mut Memory, lost: &Lost) -> bool {
 async fn connect(shared: &Shared) -> Lost {
     let hello = Hello {
         marks: shared.memory().marks_to_repeat(),
+        short: shared.way == Way::Short,
         ..hello()
     };
     let port = *shared.port.lock().unwrap();
@@ -387,7 +392,10 @@ async fn connect(shared: &Shared) -> Lost {
         if (connection.welcome.user, connection.welcome.device) != (memory.user, memory.device) {
             memory.violation(format!("welcomed as {:?}", connection.welcome));
         }
-        Sync::begin(&mut memory, connection.welcome.digest)
+        if connection.welcome.short != (shared.way == Way::Short) {
+            memory.violation(format!("short forms: {:?}", connection.welcome));
+        }
+        Sync::begin(&mut memory, &connection.welcome)
     };
     let mut heartbeat = Instant::now() + HEARTBEAT;
     let mut last_frame = Instant::now();

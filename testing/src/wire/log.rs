@@ -248,8 +248,8 @@ impl Log {
 
     fn take_entry(&mut self, entry: &Entry) -> Result<(), String> {
         if let Some(had) = self.entries.get(&entry.seq) {
-            let (before, now) = (without_body(had), without_body(entry));
-            if before != now {
+            if !is_same(had, entry) {
+                let (before, now) = (without_body(had), without_body(entry));
                 return Err(format!("was {before:?}, is now {now:?}"));
             }
             let erased = is_erased(had) || is_erased(entry);
@@ -302,6 +302,17 @@ pub fn without_body(entry: &Entry) -> Entry {
         reaction: None,
         ..entry.clone()
     }
+}
+
+/// Whether two envelopes are the same entry's. With which device it was written is not always told.
+#[must_use]
+pub fn is_same(one: &Entry, other: &Entry) -> bool {
+    let device = one.device.and(other.device);
+    let of = |entry: &Entry| Entry {
+        device: device.and(entry.device),
+        ..without_body(entry)
+    };
+    of(one) == of(other)
 }
 
 /// Whether a message's body is gone.

@@ -1,6 +1,6 @@
 //! A strict client written from the protocol alone, as an independent witness: it shares nothing with the
 //! client library. Three ways to the server behind one [`Connection`]: WebSocket with JSON, WebSocket with
-//! CBOR, and long polling.
+//! CBOR (also with short forms), and long polling.
 //!
 //! [`Connection`] speaks frames. On it stands [`device::Device`], which does what any client must: an outbox,
 //! a log with covered ranges, acknowledgements, coming level, the digest. [`check`] compares devices at rest.
@@ -10,6 +10,7 @@ pub mod device;
 pub mod log;
 pub mod memory;
 mod polling;
+mod short;
 mod sync;
 mod websocket;
 
@@ -37,13 +38,15 @@ pub enum Way {
     Json,
     /// WebSocket, `tidings.v1.cbor`.
     Cbor,
+    /// The same, with short forms: a [`device::Device`] agrees on them, a bare [`Connection`] does not.
+    Short,
     /// `GET /v1/events` and `POST /v1/call`.
     Polling,
 }
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 3] = [Way::Json, Way::Cbor, Way::Polling];
+    pub const ALL: [Way; 4] = [Way::Json, Way::Cbor, Way::Short, Way::Polling];
 }
 
 /// Why there is no connection (any more).
@@ -93,7 +96,9 @@ impl Connection {
         let hello_id = hello.id;
         let task = match way {
             Way::Json => tokio::spawn(websocket::run(port, token, hello, Encoding::Json, ends)),
-            Way::Cbor => tokio::spawn(websocket::run(port, token, hello, Encoding::Cbor, ends)),
+            Way::Cbor | Way::Short => {
+                tokio::spawn(websocket::run(port, token, hello, Encoding::Cbor, ends))
+            }
             Way::Polling => tokio::spawn(polling::run(port, token, hello, ends)),
         };
         let mut connection = Connection {
@@ -106,6 +111,7 @@ impl Connection {
                 digest: 0,
                 rules: 0,
                 server: String::new(),
+                short: false,
             },
             events: VecDeque::new(),
             out,
@@ -258,6 +264,7 @@ pub fn hello() -> Hello {
         rules: 1,
         marks: Vec::new(),
         heartbeat_ms: None,
+        short: false,
     }
 }
 
@@ -277,6 +284,7 @@ pub fn answers(frame: &ServerFrame) -> Option<u64> {
         S::Receipts(frame) => Some(frame.id),
         S::Users(frame) => Some(frame.id),
         S::Private(frame) => frame.id,
+        S::Said(frame) => Some(frame.id),
         S::Error(ErrorFrame { id, .. }) => *id,
         _ => None,
     }
@@ -299,6 +307,8 @@ fn set_id(frame: &mut ClientFrame, id: u64) {
         C::Typing(_) => {}
         C::PutPrivate(frame) => frame.id = id,
         C::Private(frame) => frame.id = id,
+        C::Say(frame) => frame.id = id,
+        C::Seen(frame) => frame.id = Some(id),
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use tidings_core::{ClientId, ConversationId, id::direct_id};
 use tidings_protocol::mark::RaiseMarks;
 use tidings_protocol::send::{Position, Send};
+use tidings_protocol::session::Welcome;
 use tidings_protocol::sync::{ConversationRequest, HistoryRequest, InboxRequest};
 use tidings_protocol::{ClientFrame, Code, Problem, Retry, ServerFrame};
 
-use super::answers;
 use super::memory::{Memory, Pending, Place, Settled};
+use super::{answers, short};
 
 /// Sends that wait for their answer at one time.
 const IN_FLIGHT_MAX: usize = 16;
@@ -37,30 +38,36 @@ pub(super) struct Sync {
     /// Conversations that the inbox told of since it was begun.
     seen: BTreeSet<ConversationId>,
     busy: HashSet<ConversationId>,
+    /// Short forms are agreed on.
+    short: bool,
     /// The connection is of no more use.
     pub(super) ends: bool,
 }
 
 impl Sync {
     /// After `welcome`: the inbox is read if its digest differs.
-    pub(super) fn begin(memory: &mut Memory, digest: u64) -> Sync {
+    pub(super) fn begin(memory: &mut Memory, welcome: &Welcome) -> Sync {
         let mut sync = Sync {
             asked: HashMap::new(),
             inbox_wanted: None,
             inbox_asked: false,
             seen: BTreeSet::new(),
             busy: HashSet::new(),
+            short: welcome.short,
             ends: false,
         };
-        sync.compare(memory, digest);
+        sync.compare(memory, welcome.digest);
         sync
+    }
+
+    fn reads_inbox(&self) -> bool {
+        self.inbox_wanted.is_some() || self.inbox_asked
     }
 
     fn compare(&mut self, memory: &mut Memory, digest: u64) {
         let behind = memory.logs.values().any(|log| !log.is_level());
         memory.digest_agrees = memory.digest() == digest;
-        let idle = self.inbox_wanted.is_none() && !self.inbox_asked;
-        if !memory.digest_agrees && !behind && idle {
+        if !memory.digest_agrees && !behind && !self.reads_inbox() {
             memory.digest_differed += 1;
             self.inbox_wanted = Some(None);
             self.seen.clear();
@@ -81,9 +88,14 @@ impl Sync {
             return Some(frame);
         }
         if let Some(send) = self.next_send(memory) {
-            return Some(ClientFrame::Send(send));
+            return Some(send);
         }
         let marks = memory.marks_due();
+        if let ([mark], true) = (marks.as_slice(), self.short)
+            && let Some(seen) = short::seen(memory, mark)
+        {
+            return Some(seen);
+        }
         (!marks.is_empty()).then_some(ClientFrame::Mark(RaiseMarks { id: None, marks }))
     }
 
@@ -108,7 +120,7 @@ impl Sync {
         None
     }
 
-    fn next_send(&mut self, memory: &mut Memory) -> Option<Send> {
+    fn next_send(&mut self, memory: &mut Memory) -> Option<ClientFrame> {
         let now = Instant::now();
         let mut blocked = HashSet::new();
         let in_flight = memory
@@ -148,10 +160,13 @@ impl Sync {
             if !pending.tried || pending.catch_up {
                 pending.after = position.filter(|position| position.seq > 0);
             }
-            pending.tried = true;
+            let is_first_try = !std::mem::replace(&mut pending.tried, true);
             pending.catch_up = false;
             pending.in_flight = true;
-            return Some(send_of(pending));
+            let send = send_of(pending);
+            let say = Some(&send).filter(|_| is_first_try && self.short && !self.reads_inbox());
+            let say = say.and_then(|send| short::say(memory, send));
+            return Some(say.unwrap_or(ClientFrame::Send(send)));
         }
         None
     }
@@ -167,11 +182,15 @@ impl Sync {
 
     /// A request goes out under this id.
     pub(super) fn was_asked(&mut self, memory: &mut Memory, id: u64, frame: &ClientFrame) {
-        if let ClientFrame::Send(send) = frame
-            && let Some(pending) = memory
-                .outbox
-                .iter_mut()
-                .find(|pending| pending.client_id == send.client_id)
+        let sent = match frame {
+            ClientFrame::Send(send) => Some(send.client_id),
+            ClientFrame::Say(say) => Some(say.client_id),
+            _ => None,
+        };
+        if let Some(pending) = memory
+            .outbox
+            .iter_mut()
+            .find(|pending| Some(pending.client_id) == sent)
         {
             pending.request = id;
         }
@@ -180,6 +199,7 @@ impl Sync {
             ClientFrame::Conversation(ask) => Purpose::Conversation(ask.conversation),
             ClientFrame::History(ask) => Purpose::History(ask.conversation),
             ClientFrame::Send(send) => Purpose::Send(send.client_id),
+            ClientFrame::Say(say) => Purpose::Send(say.client_id),
             _ => Purpose::Other,
         };
         self.asked.insert(id, purpose);
@@ -197,7 +217,11 @@ impl Sync {
             return;
         }
         match asked {
-            None => self.handle_event(memory, frame),
+            None => {
+                if let Some(frame) = short::long_form(memory, frame) {
+                    self.handle_event(memory, frame);
+                }
+            }
             Some(id) => match self.asked.remove(&id) {
                 Some(purpose) => self.handle_answer(memory, purpose, frame),
                 None => memory.violation(format!("answers nothing: {frame:?}")),
@@ -300,6 +324,15 @@ impl Sync {
             }
             (Purpose::Send(client_id), ServerFrame::Sent(sent)) => {
                 memory.take_sent(client_id, &sent);
+            }
+            (Purpose::Send(client_id), ServerFrame::Said(said)) => {
+                let Some((sent, event)) = short::said(memory, client_id, &said) else {
+                    return memory.violation(format!("{client_id} was not said: {said:?}"));
+                };
+                memory.take_sent(client_id, &sent);
+                if let Some(event) = event {
+                    self.handle_event(memory, ServerFrame::Entries(event));
+                }
             }
             (Purpose::Send(client_id), ServerFrame::Error(error)) => {
                 let id = asked_id.unwrap_or(0);

@@ -26,7 +26,7 @@ async fn chaos() {
     for person in 0..PEOPLE {
         let name = format!("person-{person}");
         let login = world.sign_up(&name).await;
-        let way = Way::ALL[(person % 3) as usize];
+        let way = Way::ALL[(person % 4) as usize];
         devices.push(Device::start(
             &name,
             way,

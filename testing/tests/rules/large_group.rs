@@ -26,7 +26,11 @@ async fn group_of_a_thousand() {
 
     let mut online = Vec::new();
     for (number, login) in logins.iter().take(9).enumerate() {
-        let device = world.device(&format!("member-{number}"), Way::ALL[number % 3], login);
+        let device = world.device(
+            &format!("member-{number}"),
+            Way::ALL[number % Way::ALL.len()],
+            login,
+        );
         online.push(device);
     }
     let mut last = 0;

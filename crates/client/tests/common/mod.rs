@@ -54,6 +54,7 @@ impl Desk {
                     digest: 1,
                     rules: 1,
                     server: String::new(),
+                    short: false,
                 }));
             }
         }

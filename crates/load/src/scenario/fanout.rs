@@ -5,16 +5,16 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tidings_core::{ConversationId, UserId};
-use tidings_protocol::entry::Entry;
+use tidings_core::{ConversationId, UserId, digest};
 use tidings_protocol::send::{Position, Sent};
+use tidings_protocol::short::{Handle, Messages};
 use tidings_protocol::{ServerFrame, sync};
 
 use super::group::create_group;
-use super::{Refusals, SETTLE_WITHIN, Window, marks_notice};
+use super::{Refusals, SETTLE_WITHIN, Window, marks_notice, seen_notice};
 use crate::Error;
 use crate::accounts::{Account, sign_up};
-use crate::args::{Acknowledge, Common, FanoutArgs, duration};
+use crate::args::{Acknowledge, Common, EncodingArg, FanoutArgs, duration};
 use crate::arrivals::{Arrivals, Faults};
 use crate::crew::{self, Part, Schedule, split};
 use crate::engine::{Scenario, Step, refusal};
@@ -31,7 +31,8 @@ use crate::session::Sessions;
 /// When it could not be played.
 pub fn run(common: &Common, args: &FanoutArgs, server: &Server) -> Result<Report, Error> {
     let accounts = sign_up(server.addresses()[0], args.members as usize)?;
-    let group = create_group(common, server, &accounts)?;
+    let created = create_group(common, server, &accounts)?;
+    let group = Group::of(common, &created);
     let writers = (args.senders as usize).min(accounts.len());
     // Spread over all members, and so over all threads.
     let places: Vec<usize> = (0..writers)
@@ -43,6 +44,10 @@ pub fn run(common: &Common, args: &FanoutArgs, server: &Server) -> Result<Report
         .enumerate()
         .map(|(number, account)| (account.user, number))
         .collect();
+    let handles = authors
+        .iter()
+        .map(|(user, number)| (Handle(digest::user_handle(*user)), *number))
+        .collect();
     let ranges = split(accounts.len(), common.threads);
     let shared = Shared {
         threads: ranges.len(),
@@ -50,7 +55,14 @@ pub fn run(common: &Common, args: &FanoutArgs, server: &Server) -> Result<Report
         accepted: AtomicU64::new(0),
     };
     let part = |range: std::ops::Range<usize>| Part {
-        scenario: Fanout::new(args, group, &accounts, range.clone(), &authors, &shared),
+        scenario: Fanout::new(
+            args,
+            group,
+            &accounts,
+            range.clone(),
+            (&authors, &handles),
+            &shared,
+        ),
         accounts: accounts
             .get(range)
             .map(<[Account]>::to_vec)
@@ -102,12 +114,39 @@ struct Shared {
     accepted: AtomicU64,
 }
 
+/// The group that is written to.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    id: ConversationId,
+    /// Where it began.
+    created: Position,
+    /// Its handle, if short forms are used.
+    handle: Option<Handle>,
+}
+
+impl Group {
+    fn of(common: &Common, created: &Sent) -> Group {
+        let (id, generation) = (created.conversation, created.generation);
+        let handle = Handle(digest::handle(id, generation));
+        Group {
+            id,
+            created: Position {
+                generation,
+                seq: created.seq,
+            },
+            handle: (common.encoding == EncodingArg::Short).then_some(handle),
+        }
+    }
+}
+
 /// The members of one thread.
 #[derive(Debug)]
 struct Fanout<'a> {
-    group: ConversationId,
+    group: Group,
     members: Vec<Member>,
+    /// The writers by their users' ids, and by their handles.
     authors: &'a HashMap<UserId, usize>,
+    handles: &'a HashMap<Handle, usize>,
     shared: &'a Shared,
     is_done: bool,
     beginning: Instant,
@@ -143,16 +182,16 @@ struct Writer {
     number_next: u32,
     accepted: u64,
     given_up: BTreeSet<u32>,
-    seen: Option<Position>,
+    seen: Position,
 }
 
 impl<'a> Fanout<'a> {
     fn new(
         args: &FanoutArgs,
-        group: ConversationId,
+        group: Group,
         accounts: &[Account],
         range: std::ops::Range<usize>,
-        authors: &'a HashMap<UserId, usize>,
+        (authors, handles): (&'a HashMap<UserId, usize>, &'a HashMap<Handle, usize>),
         shared: &'a Shared,
     ) -> Fanout<'a> {
         let now = Instant::now();
@@ -164,7 +203,7 @@ impl<'a> Fanout<'a> {
                 number_next: 0,
                 accepted: 0,
                 given_up: BTreeSet::new(),
-                seen: None,
+                seen: group.created,
             })
         };
         let member = |account: &Account| Member {
@@ -178,6 +217,7 @@ impl<'a> Fanout<'a> {
             group,
             members: accounts.iter().map(member).collect(),
             authors,
+            handles,
             shared,
             is_done: false,
             beginning: now,
@@ -207,8 +247,10 @@ impl<'a> Fanout<'a> {
         let (group, beginning) = (self.group, self.beginning);
         if let Some(writer) = self.writer(index) {
             let letter = Letter::new(writer.number_next, now, beginning);
-            let destination = Destination::Conversation(group);
-            let frame = writer.outbox.send(destination, letter, now, writer.seen);
+            let destination = Destination::Conversation(group.id);
+            let seen = Some(writer.seen);
+            let outbox = &mut writer.outbox;
+            let frame = outbox.send(destination, letter, now, seen, group.handle);
             writer.number_next += 1;
             sessions.send(index, &frame);
         }
@@ -220,18 +262,22 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    fn handle_sent(&mut self, now: Instant, index: usize, sent: &Sent, sessions: &mut Sessions) {
+    /// The message with this request's id has become an entry.
+    fn handle_sent(
+        &mut self,
+        now: Instant,
+        index: usize,
+        (id, seq): (u64, u64),
+        sessions: &mut Sessions,
+    ) {
         let Some(writer) = self.writer(index) else {
             return;
         };
-        let Some(flight) = writer.outbox.sent(sent) else {
+        let Some(flight) = writer.outbox.sent(id) else {
             return;
         };
         writer.accepted += 1;
-        writer.seen = Some(Position {
-            generation: sent.generation,
-            seq: sent.seq,
-        });
+        writer.seen.seq = writer.seen.seq.max(seq);
         self.accepted += 1;
         self.accepted_in_window += u64::from(self.window.holds(now));
         if self.window.holds(flight.started) {
@@ -242,28 +288,54 @@ impl<'a> Fanout<'a> {
     }
 
     fn handle_entries(&mut self, now: Instant, index: usize, entries: &sync::Entries) {
+        if entries.conversation != self.group.id {
+            return;
+        }
+        let authors = self.authors;
+        let texts = entries.entries.iter().map(|entry| {
+            let text = entry.content.as_ref().map(|content| content.text.as_str());
+            (
+                authors.get(&entry.author).copied(),
+                text.unwrap_or_default(),
+            )
+        });
+        self.take(now, index, entries.to, texts);
+    }
+
+    fn handle_messages(&mut self, now: Instant, index: usize, event: &Messages) {
+        if Some(event.conversation) != self.group.handle {
+            return;
+        }
+        let (authors, handles) = (self.authors, self.handles);
+        let texts = event.messages.iter().map(|message| {
+            let author = match (message.author, message.user) {
+                (Some(handle), _) => handles.get(&handle),
+                (None, Some(user)) => authors.get(&user),
+                (None, None) => None,
+            };
+            (author.copied(), message.text.as_str())
+        });
+        let last = event.from + event.messages.len() as u64 - 1;
+        self.take(now, index, last, texts);
+    }
+
+    /// Messages have come, up to this seq: by which writer, and what they say.
+    fn take<'t>(
+        &mut self,
+        now: Instant,
+        index: usize,
+        last: u64,
+        texts: impl Iterator<Item = (Option<usize>, &'t str)>,
+    ) {
         let Some(member) = self.members.get_mut(index) else {
             return;
         };
-        if entries.conversation != self.group {
-            return;
-        }
         let own = member.writer.as_ref().map(|writer| writer.number);
-        let author_of = |entry: &Entry| self.authors.get(&entry.author).copied();
-        // What oneself has sent needs no acknowledgement.
-        let is_news = entries.entries.iter().any(|entry| author_of(entry) != own);
-        if is_news {
-            member.received = member.received.max(entries.to);
-        }
-        if is_news && self.acknowledge != Acknowledge::Nothing && !member.is_marking {
-            member.is_marking = true;
-            self.marks_due
-                .push_back((now + self.acknowledge_after, index));
-        }
-        for entry in &entries.entries {
-            let text = entry.content.as_ref().map(|content| content.text.as_str());
-            let (Some(letter), Some(author)) = (text.and_then(Letter::parse), author_of(entry))
-            else {
+        let mut is_news = false;
+        for (author, text) in texts {
+            // What oneself has sent needs no acknowledgement.
+            is_news |= author != own;
+            let (Some(letter), Some(author)) = (Letter::parse(text), author) else {
                 continue;
             };
             let Some(arrivals) = member
@@ -283,14 +355,25 @@ impl<'a> Fanout<'a> {
                 }
             }
         }
+        if is_news {
+            member.received = member.received.max(last);
+        }
+        if is_news && self.acknowledge != Acknowledge::Nothing && !member.is_marking {
+            member.is_marking = true;
+            self.marks_due
+                .push_back((now + self.acknowledge_after, index));
+        }
     }
 
     fn send_marks(&mut self, now: Instant, sessions: &mut Sessions) {
         while let Some((_, index)) = self.marks_due.pop_front_if(|(at, _)| *at <= now) {
             if let Some(member) = self.members.get_mut(index) {
                 member.is_marking = false;
-                let mark = [(self.group, member.received)];
-                sessions.send(index, &marks_notice(mark, self.acknowledge));
+                let notice = match self.group.handle {
+                    Some(handle) => seen_notice(handle, member.received, self.acknowledge),
+                    None => marks_notice([(self.group.id, member.received)], self.acknowledge),
+                };
+                sessions.send(index, &notice);
             }
         }
     }
@@ -337,8 +420,14 @@ impl Scenario for Fanout<'_> {
         sessions: &mut Sessions,
     ) {
         match frame {
-            ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
+            ServerFrame::Sent(sent) => {
+                self.handle_sent(now, index, (sent.id, sent.seq), sessions);
+            }
+            ServerFrame::Said(said) => {
+                self.handle_sent(now, index, (said.id, said.seq), sessions);
+            }
             ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries),
+            ServerFrame::Messages(messages) => self.handle_messages(now, index, &messages),
             ServerFrame::Error(error) => {
                 self.refusals
                     .first

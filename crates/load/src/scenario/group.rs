@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use tidings_core::{ClientId, ConversationId, Time};
-use tidings_protocol::send::{Action, CreateAction, Send};
+use tidings_core::{ClientId, Time};
+use tidings_protocol::send::{Action, CreateAction, Send, Sent};
 use tidings_protocol::{ClientFrame, ServerFrame};
 
 use super::SETTLE_WITHIN;
@@ -15,12 +15,12 @@ use crate::engine::{FIRST_REQUEST_ID, Scenario, Step, refusal};
 use crate::server::Server;
 use crate::session::Sessions;
 
-/// The first account makes a group of all.
+/// The first account makes a group of all. Answers how the server acknowledged it.
 pub(super) fn create_group(
     common: &Common,
     server: &Server,
     accounts: &[Account],
-) -> Result<ConversationId, Error> {
+) -> Result<Sent, Error> {
     let (owner, others) = accounts
         .split_first()
         .ok_or_else(|| Error::Arguments("a group needs members".to_owned()))?;
@@ -53,7 +53,7 @@ pub(super) fn create_group(
         .next()
         .and_then(|ask| ask.answer)
     {
-        Some(ServerFrame::Sent(sent)) => Ok(sent.conversation),
+        Some(ServerFrame::Sent(sent)) => Ok(sent),
         Some(ServerFrame::Error(error)) => Err(Error::Server(format!(
             "the group was refused: {}",
             refusal(&error.problem)

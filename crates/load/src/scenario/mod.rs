@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidings_core::ConversationId;
 use tidings_protocol::ClientFrame;
 use tidings_protocol::mark::{MarkUpdate, RaiseMarks};
+use tidings_protocol::short::{Handle, Seen};
 
 use crate::args::Acknowledge;
 use crate::report::Report;
@@ -70,5 +71,16 @@ fn marks_notice(
     ClientFrame::Mark(RaiseMarks {
         id: None,
         marks: marks.into_iter().map(update).collect(),
+    })
+}
+
+/// The same in the short form.
+fn seen_notice(conversation: Handle, seq: u64, acknowledge: Acknowledge) -> ClientFrame {
+    ClientFrame::Seen(Seen {
+        id: None,
+        conversation,
+        delivered: Some(seq),
+        read: (acknowledge == Acknowledge::Read).then_some(seq),
+        tell: false,
     })
 }

@@ -83,6 +83,7 @@ pub(crate) fn of_protocol(
         "kinds" => kinds(),
         "digest" => reckoned::digest_examples(),
         "short-hash" => reckoned::short_hash_example(),
+        "handles" => reckoned::handle_examples(),
         "direct-id" => reckoned::direct_id_example(),
         "limits" => limits(),
         "cbor" => reckoned::cbor_examples(types),

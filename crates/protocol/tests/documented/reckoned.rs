@@ -129,6 +129,17 @@ pub(crate) fn short_hash_example() -> String {
     )
 }
 
+pub(crate) fn handle_examples() -> String {
+    let generation = "01M7YZMHG0GENGENGENGENGENG".parse().unwrap();
+    format!(
+        "```text\n{}, generation {generation}: {}\n{}: {}\n```\n",
+        group(),
+        digest::handle(group(), generation),
+        ben(),
+        digest::user_handle(ben())
+    )
+}
+
 pub(crate) fn direct_id_example() -> String {
     format!(
         "```text\n{}\n{}\n{}\n```\n",

@@ -12,7 +12,7 @@ use serde::{Serialize, forward_to_deserialize_any};
 use serde_json::Value;
 use tidings_protocol::{
     ClientFrame, Encoding, ServerFrame, account, entry, mark, presence, problem, send, session,
-    sync,
+    short, sync,
 };
 
 /// A struct with fields, or an enum with variants, in the order of declaration: the numbers in CBOR.
@@ -138,6 +138,13 @@ pub(crate) fn all() -> BTreeMap<String, WireType> {
         mark::ReceiptsRequest,
         mark::Receipts,
         mark::Receipt,
+        short::Say,
+        short::Said,
+        short::Seen,
+        short::Messages,
+        short::Message,
+        short::Steps,
+        short::ShortStep,
         presence::Watch,
         presence::Presence,
         presence::Typing,
@@ -167,7 +174,7 @@ pub(crate) fn all() -> BTreeMap<String, WireType> {
 }
 
 /// Values that are the same everywhere; `docs/protocol/README.md` describes them.
-pub(crate) const SCALARS: [&str; 9] = [
+pub(crate) const SCALARS: [&str; 11] = [
     "UserId",
     "DeviceId",
     "ConversationId",
@@ -177,6 +184,8 @@ pub(crate) const SCALARS: [&str; 9] = [
     "Blob",
     "Code",
     "Kind",
+    "Handle",
+    "ShortTime",
 ];
 
 /// The names of all types that frames and bodies are made of.

@@ -19,7 +19,7 @@ use tidings_protocol::{Code, Problem};
 use tidings_store::{Append, AppendError, ClientIdSearch, StoreError};
 
 use super::loaded::{Loaded, subjects};
-use super::queue::Queued;
+use super::queue::{Queued, Reply, Saying};
 use super::refused::Refused;
 use super::{Chat, Conversation, problem_of_store};
 
@@ -47,6 +47,13 @@ pub(super) struct Decided {
     /// The state after the batch, and the members that it names.
     pub state: State,
     pub members: MemberMap,
+}
+
+impl Decided {
+    /// Whether this entry is one of the batch.
+    fn is_new(&self, seq: Seq) -> bool {
+        self.entries.first().is_some_and(|first| first.seq() <= seq)
+    }
 }
 
 impl Chat {
@@ -101,7 +108,9 @@ impl Chat {
             }
             self.settle(conversation, &batch, &decided);
             if decided.entries.is_empty() {
-                return self.answer_decided(conversation, batch, &decided);
+                // Without an entry there is no event that an answer could stand for.
+                self.answer_decided(conversation, batch, &decided);
+                return;
             }
             if let Err(problem) = self.prepare(conversation, &decided).await {
                 return self.refuse_all(conversation, batch, &problem);
@@ -316,8 +325,11 @@ impl Chat {
             let wrote_state = decided.state.seq.saturating_sub(loaded.written)
                 >= self.settings.state_every_entries;
             let received = batch.iter().map(|queued| queued.received).min();
-            self.answer_decided(conversation, batch, &decided);
-            self.publish(conversation, &mut loaded, &decided.entries);
+            let mut sayings = self.answer_decided(conversation, batch, &decided);
+            self.publish(conversation, &mut loaded, &decided.entries, &mut sayings);
+            for saying in sayings {
+                self.answer_saying(saying);
+            }
             loaded.was_settled(&decided.entries);
             self.tell_entries(conversation, &loaded, &decided.entries);
             if wrote_state {
@@ -331,12 +343,13 @@ impl Chat {
         self.after_commit(conversation, &decided.entries, retention_before);
     }
 
+    /// Answers the commands of a batch, but for those whose answer stands for the entry's event.
     pub(super) fn answer_decided(
         &self,
         conversation: &Conversation,
         batch: Vec<Queued>,
         decided: &Decided,
-    ) {
+    ) -> Vec<Saying> {
         let mut answers: Vec<Option<Result<Sent, Problem>>> = batch.iter().map(|_| None).collect();
         for accepted in &decided.accepted {
             if let (Some(slot), Some(queued)) =
@@ -357,13 +370,25 @@ impl Chat {
                 *slot = Some(Err(problem.clone()));
             }
         }
+        let mut sayings = Vec::new();
         for (queued, answer) in batch.into_iter().zip(answers) {
             let answer = answer.unwrap_or_else(|| Err(Problem::new(Code::Internal)));
             if answer.is_ok() {
                 self.metrics.message_accepted();
             }
-            self.answer(queued.reply, queued.command.client_id, answer);
+            match (queued.reply, answer) {
+                (Reply::Short(session, id), Ok(sent)) if decided.is_new(sent.seq) => {
+                    sayings.push(Saying {
+                        session,
+                        id,
+                        sent,
+                        is_answered: false,
+                    });
+                }
+                (reply, answer) => self.answer(reply, queued.command.client_id, answer),
+            }
         }
+        sayings
     }
 
     pub(super) fn refuse_all(

@@ -380,7 +380,7 @@ impl Chat {
         // Nobody is told what was before they came, nor anything twice.
         let told = loaded.pushed.max(loaded.state.membership_seq);
         entries.retain(|entry| (told + 1..=loaded.state.seq).contains(&entry.seq()));
-        self.push_entries(conversation.id, &loaded, &entries);
+        self.push_entries(conversation.id, &loaded, &entries, &mut []);
         loaded.pushed = loaded.state.seq;
     }
 
@@ -394,7 +394,7 @@ impl Chat {
             let is_known = self
                 .hub
                 .user(user)
-                .is_none_or(|hub| hub.part(id) == loaded.part(id, user));
+                .is_none_or(|hub| hub.part(loaded.place(id)) == loaded.part(id, user));
             if !is_known {
                 self.announce(id, &loaded, user, true);
             }
@@ -405,7 +405,7 @@ impl Chat {
             .filter(|user| loaded.member_in(**user).is_none())
         {
             if let Some(hub) = self.hub.user(*hub_user)
-                && hub.part(id) != crate::hub::Part::default()
+                && hub.part(loaded.place(id)) != crate::hub::Part::default()
             {
                 self.announce_gone(id, &loaded, *hub_user);
             }
@@ -483,12 +483,12 @@ impl Chat {
                 .values()
                 .filter(|session| session.caller.user != by)
             {
-                session.push_event(&event);
+                session.push_event(&event, false);
             }
         }
     }
 
-    fn in_memory(&self, id: ConversationId) -> Option<Arc<Conversation>> {
+    pub(super) fn in_memory(&self, id: ConversationId) -> Option<Arc<Conversation>> {
         self.shard(id).get(&id).cloned()
     }
 }

@@ -162,7 +162,7 @@ impl Chat {
             let before = loaded.state.settings.retention;
             let members = |entry: &Entry| entry.envelope.kind.changes_members();
             loaded.diffusion_is_old |= entries.iter().any(members);
-            self.publish(conversation, &mut loaded, entries);
+            self.publish(conversation, &mut loaded, entries, &mut []);
             before
         };
         self.after_commit(conversation, entries, retention_before);
@@ -200,14 +200,16 @@ impl Chat {
         let Some(hub) = self.hub.user(user) else {
             return;
         };
+        let (place, part) = (loaded.place(id), loaded.part(id, user));
         let summary = summary(id, loaded, user, hub.is_shown()).filter(|_| is_new);
-        let event = summary.map(|conversation| {
-            Event::new(ServerFrame::Conversation(Box::new(ConversationFrame {
-                id: None,
-                conversation,
-            })))
-        });
-        hub.push_with_part(event.as_ref(), id, loaded.part(id, user));
+        let Some(conversation) = summary else {
+            return hub.set_part(place, part);
+        };
+        let event = Event::new(ServerFrame::Conversation(Box::new(ConversationFrame {
+            id: None,
+            conversation,
+        })));
+        hub.push_with_part(&event, place, part);
     }
 
     /// Who is out from now on is told nothing more of it.
@@ -224,7 +226,7 @@ impl Chat {
                 conversation: id,
                 seq: loaded.state.seq,
             }));
-            hub.push_with_part(Some(&event), id, Part::default());
+            hub.push_with_part(&event, loaded.place(id), Part::default());
         }
     }
 

@@ -63,6 +63,8 @@ pub(super) struct Loaded {
     pub telling: bool,
     pub stepping: bool,
     pub trimming: bool,
+    /// The handle by which sessions name it, in which generation.
+    pub handle: Cell<Option<(Generation, u32)>>,
     /// The head that was last looked at, and what it contributes to digests.
     head_part: Cell<(Seq, u64)>,
     /// The sum of what the told marks of all who are in contribute to digests.
@@ -187,6 +189,7 @@ impl Loaded {
             telling: false,
             stepping: false,
             trimming: false,
+            handle: Cell::default(),
             head_part: Cell::default(),
             told_sum: Part::default(),
         }

@@ -18,6 +18,7 @@ use tidings_store::{Durability, Step, Want};
 
 use super::counting::count_near;
 use super::loaded::{KEEP_STEPS_MEMBERS_MAX, Loaded, UserMarks};
+use super::news::MovedMarks;
 use super::{Chat, Conversation, problem_of_store};
 use crate::session::{Caller, Event};
 
@@ -31,18 +32,20 @@ struct ReadStep {
 }
 
 impl Chat {
-    /// Raises marks of the caller. Each by itself: those before and after a wrong one hold.
+    /// Raises marks of the caller. Each by itself: those before and after a wrong one hold. The session that `knows`
+    /// them need not be told where its user's read mark is then.
     ///
     /// # Errors
     /// That of the first wrong one: `not_found`, `above_head`.
     pub async fn mark(
         self: &Arc<Self>,
         caller: Caller,
+        knows: Option<u64>,
         marks: &[MarkUpdate],
     ) -> Result<(), Problem> {
         let mut first_problem = Ok(());
         for update in marks {
-            let raised = self.mark_one(caller, update).await;
+            let raised = self.mark_one(caller, knows, update).await;
             first_problem = first_problem.and(raised);
         }
         first_problem
@@ -51,6 +54,7 @@ impl Chat {
     pub(super) async fn mark_one(
         self: &Arc<Self>,
         caller: Caller,
+        knows: Option<u64>,
         update: &MarkUpdate,
     ) -> Result<(), Problem> {
         let conversation = self.open_hot_for(caller.user, update.conversation).await?;
@@ -85,7 +89,7 @@ impl Chat {
             Some(seq) => self.read_step(&conversation, caller.user, seq).await?,
             None => None,
         };
-        self.raise(&conversation, caller, delivered.unwrap_or(0), read)
+        self.raise(&conversation, caller, knows, delivered.unwrap_or(0), read)
             .await
     }
 
@@ -135,6 +139,7 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         caller: Caller,
+        knows: Option<u64>,
         delivered: Seq,
         read: Option<ReadStep>,
     ) -> Result<(), Problem> {
@@ -148,6 +153,7 @@ impl Chat {
                 .member_in(caller.user)
                 .ok_or_else(|| Problem::new(Code::NotFound))?;
             let mut rise = loaded.rise(conversation, caller, delivered, read, now);
+            rise.knows = knows;
             let touches = self.touches(
                 conversation,
                 &loaded,
@@ -201,7 +207,8 @@ impl Chat {
         }
         if let Some(read) = rise.read {
             let event = own_read_event(id, loaded, user, read, now);
-            self.hub.push_own(caller, &event, id, loaded.part(id, user));
+            let (place, part) = (loaded.place(id), loaded.part(id, user));
+            self.hub.push_own(caller, rise.knows, &event, place, part);
             self.tell_read(conversation, loaded, user, read);
         }
         self.tell_soon(conversation, loaded);
@@ -243,7 +250,7 @@ impl Chat {
     ) {
         if let Some(hub) = self.hub.user(user) {
             let event = own_read_event(id, loaded, user, read, now);
-            hub.push_with_part(Some(&event), id, loaded.part(id, user));
+            hub.push_with_part(&event, loaded.place(id), loaded.part(id, user));
         }
     }
 
@@ -275,14 +282,15 @@ impl Chat {
         except: Option<UserId>,
     ) {
         let id = conversation.id;
-        let event_of = |marks: Vec<MarkStep>| {
-            let event = |marks| {
-                Event::new(ServerFrame::Marks(Marks {
-                    conversation: id,
-                    marks,
-                }))
-            };
-            Some(marks).filter(|marks| !marks.is_empty()).map(event)
+        let place = loaded.place(id);
+        let event_of = |steps: Vec<MarkStep>| {
+            (!steps.is_empty()).then(|| {
+                Event::new(MovedMarks {
+                    place,
+                    loaded,
+                    steps,
+                })
+            })
         };
         let event = event_of(news.iter().map(|news| news.step).collect());
         let without_shown = LazyCell::new(|| {
@@ -302,7 +310,13 @@ impl Chat {
                 } else {
                     &*without_shown
                 };
-                hub.push_with_part(event.as_ref(), id, loaded.part(id, user));
+                let part = loaded.part(id, user);
+                match event {
+                    Some(event) => {
+                        hub.push_with_part(event, place, part);
+                    }
+                    None => hub.set_part(place, part),
+                }
             }
         }
     }
@@ -438,6 +452,8 @@ struct Rise {
     moved: bool,
     /// The read mark, if it moved.
     read: Option<MarkValue>,
+    /// The session that knows that.
+    knows: Option<u64>,
 }
 
 impl Loaded {
@@ -468,6 +484,7 @@ impl Loaded {
             steps: Vec::new(),
             moved: false,
             read: None,
+            knows: None,
         };
         if delivered > 0 {
             rise.raised

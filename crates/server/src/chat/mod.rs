@@ -20,10 +20,12 @@ mod level;
 mod loaded;
 mod lookup;
 mod marks;
+mod news;
 mod publish;
 mod queue;
 mod refresh;
 mod refused;
+mod short;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traced;
@@ -173,7 +175,7 @@ impl Chat {
         // What the hello repeats may be of another generation or above a head that was rolled back:
         // that is for the client to find out when it reads the heads.
         for update in marks {
-            if let Err(problem) = self.mark_one(session.caller, &update).await
+            if let Err(problem) = self.mark_one(session.caller, None, &update).await
                 && problem.status >= 500
             {
                 return Err(problem);
@@ -202,7 +204,8 @@ impl Chat {
                 continue;
             };
             if let Some(hub) = self.hub.user(user) {
-                hub.push_with_part(None, conversation.id, loaded.part(conversation.id, user));
+                let id = conversation.id;
+                hub.set_part(loaded.place(id), loaded.part(id, user));
             }
         }
         Ok(())

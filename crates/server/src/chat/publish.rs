@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use tidings_core::conversation::Retention;
 use tidings_core::entry::Entry;
+use tidings_core::log::Seq;
 use tidings_core::{ConversationId, Kind, UserId};
-use tidings_protocol::ServerFrame;
-use tidings_protocol::convert::entry_to_wire;
-use tidings_protocol::sync::Entries;
 
 use super::drive::changes_retention;
 use super::loaded::{Loaded, content_bytes};
+use super::news::{NewEntries, plain_text};
+use super::queue::Saying;
 use super::{Chat, Conversation};
 use crate::session::Event;
 
@@ -22,12 +22,14 @@ use crate::session::Event;
 const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 impl Chat {
-    /// Moves the loaded state on over committed entries and tells everybody concerned.
+    /// Moves the loaded state on over committed entries and tells everybody concerned: who said one of them in the
+    /// short form by the answer to that.
     pub(super) fn publish(
         &self,
         conversation: &Conversation,
         loaded: &mut Loaded,
         entries: &[Entry],
+        sayings: &mut [Saying],
     ) {
         // Whoever reads what others appended may have been faster.
         let known = entries.partition_point(|entry| entry.seq() <= loaded.state.seq);
@@ -37,7 +39,7 @@ impl Chat {
         for (index, entry) in entries.iter().enumerate() {
             let applies = if entry.envelope.kind.changes_members() {
                 let before = entries.get(told..index).unwrap_or_default();
-                self.push_entries(conversation.id, loaded, before);
+                self.push_entries(conversation.id, loaded, before, sayings);
                 told = index + 1;
                 self.publish_membership(conversation, loaded, entry)
             } else {
@@ -49,7 +51,7 @@ impl Chat {
             }
         }
         let rest = entries.get(told..end).unwrap_or_default();
-        self.push_entries(conversation.id, loaded, rest);
+        self.push_entries(conversation.id, loaded, rest, sayings);
         if !entries.is_empty() {
             loaded.pushed = loaded.state.seq;
         }
@@ -80,6 +82,7 @@ impl Chat {
             loaded,
             std::slice::from_ref(entry),
             before.intersection(&after).copied(),
+            &mut [],
         );
         for user in after.difference(&before) {
             self.announce(id, loaded, *user, true);
@@ -90,56 +93,80 @@ impl Chat {
         true
     }
 
-    pub(super) fn push_entries(&self, id: ConversationId, loaded: &Loaded, entries: &[Entry]) {
+    pub(super) fn push_entries(
+        &self,
+        id: ConversationId,
+        loaded: &Loaded,
+        entries: &[Entry],
+        sayings: &mut [Saying],
+    ) {
         if entries.len() > 1 && entries.iter().map(content_bytes).sum::<usize>() > EVENT_BYTES_MAX {
             // Halves, until an event is no larger than any client can take beside what else waits.
             let (first, second) = entries.split_at(entries.len() / 2);
-            self.push_entries(id, loaded, first);
-            return self.push_entries(id, loaded, second);
+            self.push_entries(id, loaded, first, sayings);
+            return self.push_entries(id, loaded, second, sayings);
         }
-        self.push_to(id, loaded, entries, loaded.present().map(|(user, _)| user));
+        let present = loaded.present().map(|(user, _)| user);
+        self.push_to(id, loaded, entries, present, sayings);
     }
 
-    /// Encodes at most once for the authors each and once for everybody else.
+    /// Encodes at most once for the authors each and once for everybody else, in each form.
     fn push_to(
         &self,
         id: ConversationId,
         loaded: &Loaded,
         entries: &[Entry],
         users: impl Iterator<Item = UserId>,
+        sayings: &mut [Saying],
     ) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        if entries.is_empty() {
             return;
+        }
+        let place = loaded.place(id);
+        let is_author =
+            |entries: &[Entry], user| entries.iter().any(|entry| entry.envelope.author == user);
+        let event_for = |entries, reader: Option<UserId>| {
+            Event::new(NewEntries {
+                place,
+                loaded,
+                entries,
+                reader: reader.filter(|user| is_author(entries, *user)),
+            })
         };
-        let event_for = |reader: Option<UserId>| {
-            Event::new(ServerFrame::Entries(Entries {
-                conversation: id,
-                from: first.seq(),
-                to: last.seq(),
-                membership_seq: loaded.state.membership_seq,
-                entries: entries
-                    .iter()
-                    .map(|entry| entry_to_wire(entry, reader == Some(entry.envelope.author)))
-                    .collect(),
-            }))
-        };
-        let authors: BTreeSet<UserId> = entries.iter().map(|entry| entry.envelope.author).collect();
-        let mut for_others = None;
+        let for_others = event_for(entries, None);
         let mut sessions = 0;
         for user in users {
             let Some(hub) = self.hub.user(user) else {
                 continue;
             };
             let part = loaded.part(id, user);
-            if authors.contains(&user) {
-                sessions += hub.push_with_part(Some(&event_for(Some(user))), id, part);
-            } else {
-                sessions += hub.push_with_part(
-                    Some(for_others.get_or_insert_with(|| event_for(None))),
-                    id,
-                    part,
-                );
+            if !is_author(entries, user) {
+                sessions += hub.push_with_part(&for_others, place, part);
+                continue;
             }
+            let for_author = event_for(entries, Some(user));
+            sessions += hub.push_each(place, part, |session, is_clear| {
+                let mut untold = entries;
+                for saying in sayings
+                    .iter_mut()
+                    .filter(|saying| saying.session.id == session.id)
+                {
+                    let Some((before, said, after)) = split_at(untold, saying.sent.seq) else {
+                        continue;
+                    };
+                    if !before.is_empty() {
+                        session.push_event(&event_for(before, Some(user)), is_clear);
+                    }
+                    session.push(&saying.answer(said));
+                    saying.is_answered = true;
+                    untold = after;
+                }
+                if untold.len() == entries.len() {
+                    session.push_event(&for_author, is_clear);
+                } else if !untold.is_empty() {
+                    session.push_event(&event_for(untold, Some(user)), is_clear);
+                }
+            });
         }
         self.metrics.delivered_to(sessions);
     }
@@ -162,6 +189,14 @@ impl Chat {
             self.reconsider_trimming(conversation);
         }
     }
+}
+
+/// The entries before one that its answer can stand for, that one, and those behind it.
+fn split_at(entries: &[Entry], seq: Seq) -> Option<(&[Entry], &Entry, &[Entry])> {
+    let index = entries.iter().position(|entry| entry.seq() == seq)?;
+    let (before, rest) = entries.split_at_checked(index)?;
+    let (said, after) = rest.split_first()?;
+    plain_text(said).map(|_| (before, said, after))
 }
 
 /// Moves the state on over a committed entry. Answers whether it applies: one of a later version does not, and one

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tidings_core::conversation::{Action, Command, ConversationKind};
-use tidings_core::entry::Content;
+use tidings_core::entry::{Content, Entry};
 use tidings_core::id::direct_id;
 use tidings_core::{ClientId, ConversationId, UserId};
 use tidings_protocol::convert::action_from_wire;
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::send::{Action as WireAction, Send, Sent};
+use tidings_protocol::short::Said;
 use tidings_protocol::{Code, Problem, ServerFrame};
 use tokio::sync::oneshot;
 
@@ -28,8 +29,32 @@ use crate::trace::Trace;
 pub enum Reply {
     /// To a session, under the request's id.
     Session(Arc<Session>, u64),
+    /// The same, to one that asked in the short form.
+    Short(Arc<Session>, u64),
     /// To whoever waits.
     Once(oneshot::Sender<Result<Sent, Problem>>),
+}
+
+/// A text that was said in the short form and is an entry now: its answer stands for the entry's event, and goes
+/// where that would.
+pub(super) struct Saying {
+    pub session: Arc<Session>,
+    /// The request's id.
+    pub id: u64,
+    pub sent: Sent,
+    pub is_answered: bool,
+}
+
+impl Saying {
+    /// The answer that stands for the entry's event.
+    pub(super) fn answer(&self, entry: &Entry) -> ServerFrame {
+        ServerFrame::Said(Said {
+            id: self.id,
+            seq: entry.envelope.seq,
+            at: entry.envelope.at.into(),
+            ordinal: Some(entry.envelope.ordinal),
+        })
+    }
 }
 
 /// A command that waits.
@@ -233,18 +258,41 @@ impl Chat {
                 let _ = reply.send(answer);
             }
             Reply::Session(session, id) => {
-                session.push(&match answer {
-                    Ok(sent) => ServerFrame::Sent(Sent { id, ..sent }),
-                    Err(problem) => ServerFrame::Error(ErrorFrame {
-                        id: Some(id),
-                        problem,
-                    }),
-                });
+                let sent = |sent| ServerFrame::Sent(Sent { id, ..sent });
+                session.push(&answer.map_or_else(|problem| refused(id, problem), sent));
+                session.send_settled();
+            }
+            Reply::Short(session, id) => {
+                let said = |sent: Sent| {
+                    ServerFrame::Said(Said {
+                        id,
+                        seq: sent.seq,
+                        at: sent.at.into(),
+                        ordinal: None,
+                    })
+                };
+                session.push(&answer.map_or_else(|problem| refused(id, problem), said));
                 session.send_settled();
             }
         }
         self.outstanding.fetch_sub(1, Ordering::SeqCst);
     }
+
+    /// Gives a text its answer, if it has not had it in the place of its entry's event.
+    pub(super) fn answer_saying(&self, saying: Saying) {
+        if !saying.is_answered {
+            let client_id = saying.sent.client_id;
+            let reply = Reply::Short(saying.session, saying.id);
+            return self.answer(reply, client_id, Ok(saying.sent));
+        }
+        saying.session.send_settled();
+        self.outstanding.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn refused(id: u64, problem: Problem) -> ServerFrame {
+    let id = Some(id);
+    ServerFrame::Error(ErrorFrame { id, problem })
 }
 
 /// About how much memory a waiting command takes: its texts and lists, and a little for itself.

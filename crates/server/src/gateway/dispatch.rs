@@ -36,7 +36,7 @@ pub(super) async fn handle(
         C::Hello(_) => Err(Problem::new(Code::HelloExpected)),
         C::Ping(ask) => ping(app, session, ask),
         C::Send(ask) => send(app, caller, ask).await,
-        C::Mark(ask) => mark(app, caller, &ask).await,
+        C::Mark(ask) => mark(app, caller, None, &ask).await,
         C::Inbox(ask) => app.chat.inbox(caller, ask).await.map(S::Inbox).map(Some),
         C::Conversation(ask) => {
             let answer = app.chat.conversation(caller, ask).await;
@@ -70,6 +70,8 @@ pub(super) async fn handle(
             .await
             .map(S::Private)
             .map(Some),
+        // What the sessions that may send these send is in the long form by now.
+        C::Say(_) | C::Seen(_) => Err(Problem::new(Code::UnknownHandle)),
     };
     answer.unwrap_or_else(|problem| {
         // Those of sends are counted where they are decided.
@@ -96,14 +98,19 @@ pub(super) const ANSWERS: &[(&str, Option<&str>)] = &[
     ("typing", None),
     ("put_private", Some("done")),
     ("private", Some("private")),
+    ("say", Some("said")),
+    ("seen", Some("done")),
 ];
 
 /// Hands a send that was let through to its conversation, now; the answer will come through the session's
-/// queue. Calls in one order are decided in that order.
-pub(super) fn hand_over(app: &Arc<App>, session: &Arc<Session>, send: Send) {
+/// queue, in the short form if it was asked in that. Calls in one order are decided in that order.
+pub(super) fn hand_over(app: &Arc<App>, session: &Arc<Session>, send: Send, is_short: bool) {
     session.sends_outstanding.fetch_add(1, Ordering::Relaxed);
     let id = send.id;
-    let reply = Reply::Session(session.clone(), id);
+    let reply = match is_short {
+        true => Reply::Short(session.clone(), id),
+        false => Reply::Session(session.clone(), id),
+    };
     app.chat.send(session.caller, send, reply);
 }
 
@@ -148,9 +155,10 @@ pub(super) async fn answer_pings(app: &App, session: &Arc<Session>, pings: &[Pin
 pub(super) fn mark_at_once(
     app: &Arc<App>,
     caller: Caller,
+    knows: Option<u64>,
     ask: &RaiseMarks,
 ) -> Option<Option<ServerFrame>> {
-    let marking = std::pin::pin!(mark(app, caller, ask));
+    let marking = std::pin::pin!(mark(app, caller, knows, ask));
     let answer = marking.now_or_never()?;
     Some(answer.unwrap_or_else(|problem| {
         app.metrics.problem(problem.code);
@@ -159,12 +167,12 @@ pub(super) fn mark_at_once(
     }))
 }
 
-async fn mark(app: &Arc<App>, caller: Caller, ask: &RaiseMarks) -> Answer {
+async fn mark(app: &Arc<App>, caller: Caller, knows: Option<u64>, ask: &RaiseMarks) -> Answer {
     let max = app.settings.chat.marks_per_frame_max;
     if ask.marks.len() > max {
         return Err(Problem::too_much("marks_per_frame_max", max as u64));
     }
-    app.chat.mark(caller, &ask.marks).await?;
+    app.chat.mark(caller, knows, &ask.marks).await?;
     Ok(done(ask.id))
 }
 

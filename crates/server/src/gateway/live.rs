@@ -9,7 +9,7 @@ use tidings_protocol::{Code, Encoding, Problem, ServerFrame};
 
 use super::App;
 use crate::metrics::Transport;
-use crate::session::Session;
+use crate::session::{Manner, Session};
 
 /// A session and what it is known by elsewhere. Dropped, it is forgotten everywhere.
 pub(super) struct Live {
@@ -48,7 +48,11 @@ impl Live {
             .unwrap_or(settings.heartbeat_ms)
             .min(settings.heartbeat_ms_max)
             .max(settings.heartbeat_ms_min);
-        let session = app.hub.open(caller, encoding);
+        let manner = Manner {
+            encoding,
+            short: hello.short && transport == Transport::WebSocket,
+        };
+        let session = app.hub.open(caller, manner);
         app.metrics.session_opened(transport);
         let live = Live {
             app: app.clone(),
@@ -73,6 +77,7 @@ impl Live {
                 digest,
                 rules: RULES,
                 server: concat!("tidings/", env!("CARGO_PKG_VERSION")).to_owned(),
+                short: live.session.short,
             })
         };
         match app.hub.user(caller.user) {

@@ -132,6 +132,7 @@ pub(super) fn plain_hello() -> Hello {
         rules: 0,
         marks: Vec::new(),
         heartbeat_ms: None,
+        short: false,
     }
 }
 

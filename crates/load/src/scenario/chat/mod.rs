@@ -10,15 +10,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidings_core::id::direct_id;
-use tidings_core::{ConversationId, UserId};
+use tidings_core::{ConversationId, Generation, UserId, digest};
 use tidings_protocol::send::{Position, Sent};
+use tidings_protocol::short::{Handle, Messages, Said, Steps};
 use tidings_protocol::{ClientFrame, ServerFrame, entry as wire, mark, problem, sync};
 
 use self::sums::Sums;
-use super::{SETTLE_WITHIN, Window, marks_notice};
+use super::{SETTLE_WITHIN, Window, marks_notice, seen_notice};
 use crate::Error;
 use crate::accounts::{Account, sign_up};
-use crate::args::{Acknowledge, ChatArgs, Common, Mode, Until, duration};
+use crate::args::{Acknowledge, ChatArgs, Common, EncodingArg, Mode, Until, duration};
 use crate::arrivals::Arrivals;
 use crate::crew::{self, Part, Schedule, split};
 use crate::engine::{Scenario, Step, refusal};
@@ -39,12 +40,13 @@ const HISTORY_ID: u64 = 1 << 40;
 pub fn run(common: &Common, args: &ChatArgs, server: &Server) -> Result<Report, Error> {
     let pairs = args.pair_count();
     let accounts = sign_up(server.addresses()[0], 2 * pairs)?;
+    let short = common.encoding == EncodingArg::Short;
     let ranges = split(pairs, common.threads);
     let threads = ranges.len();
     let parts = ranges.into_iter().map(|range| {
         let part = accounts.get(2 * range.start..2 * range.end);
         let accounts = part.unwrap_or_default().to_vec();
-        let scenario = Chat::new(args, &accounts, 2 * range.start, threads);
+        let scenario = Chat::new(args, short, &accounts, 2 * range.start, threads);
         Part { accounts, scenario }
     });
     let warm_up = duration(args.warm_up_seconds);
@@ -88,6 +90,8 @@ struct Plan {
     pipeline: u32,
     until: Until,
     acknowledge: Acknowledge,
+    /// Short forms are used.
+    short: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,8 @@ struct Peer {
     delivered: u64,
     shown: u64,
     seen: Option<Position>,
+    /// The conversation's handle, once its generation is known.
+    handle: Option<Handle>,
     /// As far as entries came without a gap.
     level: u64,
     received: u64,
@@ -113,7 +119,13 @@ struct Peer {
 }
 
 impl Chat {
-    fn new(args: &ChatArgs, accounts: &[Account], first: usize, threads: usize) -> Chat {
+    fn new(
+        args: &ChatArgs,
+        short: bool,
+        accounts: &[Account],
+        first: usize,
+        threads: usize,
+    ) -> Chat {
         let now = Instant::now();
         let peer = |(index, account): (usize, &Account)| {
             let partner = accounts
@@ -130,6 +142,7 @@ impl Chat {
                 delivered: 0,
                 shown: 0,
                 seen: None,
+                handle: None,
                 level: 0,
                 received: 0,
                 acknowledged: 0,
@@ -151,6 +164,7 @@ impl Chat {
                     (until, _) => until,
                 },
                 acknowledge: args.acknowledge,
+                short,
             },
             peers: accounts.iter().enumerate().map(peer).collect(),
             next: now,
@@ -171,7 +185,10 @@ impl Chat {
             Some(_) => Destination::Conversation(peer.conversation),
             None => Destination::User(peer.partner),
         };
-        let frame = peer.outbox.send(destination, letter, started, peer.seen);
+        let handle = peer.handle.filter(|_| self.plan.short);
+        let frame = peer
+            .outbox
+            .send(destination, letter, started, peer.seen, handle);
         peer.number_next += 1;
         sessions.send(index, &frame);
     }
@@ -184,16 +201,34 @@ impl Chat {
     }
 
     fn handle_sent(&mut self, now: Instant, index: usize, sent: &Sent, sessions: &mut Sessions) {
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.note_seen(sent.generation, sent.seq);
+        }
+        self.handle_accepted(now, index, (sent.id, sent.seq), sessions);
+    }
+
+    /// An answer that may stand for the entry's event.
+    fn handle_said(&mut self, now: Instant, index: usize, said: &Said, sessions: &mut Sessions) {
+        if said.ordinal.is_some() {
+            self.cover(index, said.seq, said.seq, sessions);
+        }
+        self.handle_accepted(now, index, (said.id, said.seq), sessions);
+    }
+
+    /// The message with this request's id has become an entry.
+    fn handle_accepted(
+        &mut self,
+        now: Instant,
+        index: usize,
+        (id, seq): (u64, u64),
+        sessions: &mut Sessions,
+    ) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let Some(flight) = peer.outbox.sent(sent) else {
+        let Some(flight) = peer.outbox.sent(id) else {
             return;
         };
-        peer.seen = peer.seen.max_by_seq(Position {
-            generation: sent.generation,
-            seq: sent.seq,
-        });
         self.sums.accepted += 1;
         self.sums.accepted_in_window += u64::from(self.plan.window.holds(now));
         if self.plan.window.holds(flight.started) {
@@ -202,10 +237,10 @@ impl Chat {
         }
         if self.plan.acknowledge != Acknowledge::Nothing {
             self.open_ends += 1;
-            peer.for_delivered.push_back((sent.seq, flight.started));
+            peer.for_delivered.push_back((seq, flight.started));
             if self.plan.acknowledge == Acknowledge::Read {
                 self.open_ends += 1;
-                peer.for_read.push_back((sent.seq, flight.started));
+                peer.for_read.push_back((seq, flight.started));
             }
         }
         if self.plan.until == Until::Sent {
@@ -254,21 +289,49 @@ impl Chat {
         entries: &sync::Entries,
         sessions: &mut Sessions,
     ) {
+        let is_known = |peer: &Peer| entries.conversation == peer.conversation;
+        if self.peers.get(index).is_some_and(is_known) {
+            self.cover(index, entries.from, entries.to, sessions);
+            self.take_entries(now, index, &entries.entries, Arrivals::arrive);
+        }
+    }
+
+    fn handle_messages(
+        &mut self,
+        now: Instant,
+        index: usize,
+        event: &Messages,
+        sessions: &mut Sessions,
+    ) {
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        if peer.handle != Some(event.conversation) {
+            return;
+        }
+        let partner = Handle(digest::user_handle(peer.partner));
+        let last = event.from + event.messages.len() as u64 - 1;
+        self.cover(index, event.from, last, sessions);
+        for (seq, message) in (event.from..).zip(&event.messages) {
+            if message.author == Some(partner) {
+                self.take_text(now, index, seq, &message.text, Arrivals::arrive);
+            }
+        }
+    }
+
+    /// An event covers these seqs.
+    fn cover(&mut self, index: usize, from: u64, to: u64, sessions: &mut Sessions) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if entries.conversation != peer.conversation {
-            return;
-        }
         if let Some(seen) = &mut peer.seen {
-            seen.seq = seen.seq.max(entries.to);
+            seen.seq = seen.seq.max(to);
         }
-        if entries.from > peer.level + 1 {
+        if from > peer.level + 1 {
             sessions.send(index, &history_after(peer));
         } else {
-            peer.level = peer.level.max(entries.to);
+            peer.level = peer.level.max(to);
         }
-        self.take_entries(now, index, &entries.entries, Arrivals::arrive);
     }
 
     /// A gap is filled from the history, as any client does.
@@ -294,25 +357,54 @@ impl Chat {
         now: Instant,
         index: usize,
         entries: &[wire::Entry],
-        take: impl Fn(&mut Arrivals, u32) -> bool,
+        take: fn(&mut Arrivals, u32) -> bool,
+    ) {
+        let Some(partner) = self.peers.get(index).map(|peer| peer.partner) else {
+            return;
+        };
+        for entry in entries.iter().filter(|entry| entry.author == partner) {
+            let text = entry.content.as_ref().map(|content| content.text.as_str());
+            self.take_text(now, index, entry.seq, text.unwrap_or_default(), take);
+        }
+    }
+
+    /// A message of the partner has come. (What oneself has sent needs no acknowledgement.)
+    fn take_text(
+        &mut self,
+        now: Instant,
+        index: usize,
+        seq: u64,
+        text: &str,
+        take: fn(&mut Arrivals, u32) -> bool,
     ) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        for entry in entries.iter().filter(|entry| entry.author == peer.partner) {
-            // What oneself has sent needs no acknowledgement.
-            peer.received = peer.received.max(entry.seq);
-            let text = entry.content.as_ref().map(|content| content.text.as_str());
-            if let Some(letter) = text.and_then(Letter::parse)
-                && take(&mut peer.arrivals, letter.number)
-            {
-                let started = self.plan.beginning + letter.started;
-                if self.plan.window.holds(started) {
-                    let took = now.saturating_duration_since(started);
-                    self.sums.to_arrival.record(took);
-                }
+        peer.received = peer.received.max(seq);
+        if let Some(letter) = Letter::parse(text)
+            && take(&mut peer.arrivals, letter.number)
+        {
+            let started = self.plan.beginning + letter.started;
+            if self.plan.window.holds(started) {
+                let took = now.saturating_duration_since(started);
+                self.sums.to_arrival.record(took);
             }
         }
+    }
+
+    fn handle_steps(&mut self, now: Instant, index: usize, event: &Steps, sessions: &mut Sessions) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if peer.handle != Some(event.conversation) {
+            return;
+        }
+        let partner = Handle(digest::user_handle(peer.partner));
+        for step in event.steps.iter().filter(|step| step.user == partner) {
+            peer.delivered = peer.delivered.max(step.delivered.unwrap_or(0));
+            peer.shown = peer.shown.max(step.shown.unwrap_or(0));
+        }
+        self.take_ticks(now, index, sessions);
     }
 
     fn handle_marks(
@@ -372,6 +464,14 @@ impl Chat {
     }
 }
 
+impl Peer {
+    /// How far the log is known to be.
+    fn note_seen(&mut self, generation: Generation, seq: u64) {
+        self.seen = self.seen.max_by_seq(Position { generation, seq });
+        self.handle = Some(Handle(digest::handle(self.conversation, generation)));
+    }
+}
+
 /// Asks for what a session lacks.
 fn history_after(peer: &Peer) -> ClientFrame {
     ClientFrame::History(sync::HistoryRequest {
@@ -414,11 +514,15 @@ impl Scenario for Chat {
         match frame {
             ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
             ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries, sessions),
-            ServerFrame::Conversation(_) => {
-                if let Some(peer) = self.peers.get(index) {
+            ServerFrame::Conversation(event) => {
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.note_seen(event.conversation.generation, 0);
                     sessions.send(index, &history_after(peer));
                 }
             }
+            ServerFrame::Said(said) => self.handle_said(now, index, &said, sessions),
+            ServerFrame::Messages(event) => self.handle_messages(now, index, &event, sessions),
+            ServerFrame::Steps(event) => self.handle_steps(now, index, &event, sessions),
             ServerFrame::History(page) => self.handle_history(now, index, &page, sessions),
             ServerFrame::Marks(marks) => self.handle_marks(now, index, &marks, sessions),
             ServerFrame::Error(error) => self.handle_error(now, index, &error, sessions),
@@ -432,8 +536,12 @@ impl Scenario for Chat {
         };
         if self.plan.acknowledge != Acknowledge::Nothing && peer.received > peer.acknowledged {
             peer.acknowledged = peer.received;
-            let mark = [(peer.conversation, peer.received)];
-            sessions.send(index, &marks_notice(mark, self.plan.acknowledge));
+            let (received, acknowledge) = (peer.received, self.plan.acknowledge);
+            let notice = match peer.handle.filter(|_| self.plan.short) {
+                Some(handle) => seen_notice(handle, received, acknowledge),
+                None => marks_notice([(peer.conversation, received)], acknowledge),
+            };
+            sessions.send(index, &notice);
         }
     }
 

@@ -26,7 +26,7 @@ fn pair(arguments: &str) -> Table {
         user: UserId([byte; 16]),
         token: String::new(),
     };
-    let mut chat = Chat::new(&args, &[account(1), account(2)], 0, 1);
+    let mut chat = Chat::new(&args, false, &[account(1), account(2)], 0, 1);
     let mut sessions = Sessions::new([String::new(), String::new()], Encoding::Cbor);
     let start = Instant::now();
     chat.begin(start, &mut sessions);
@@ -68,7 +68,7 @@ impl Table {
                 seq,
                 kind: Kind(LogKind::Message),
                 author: UserId([1; 16]),
-                device: DeviceId([1; 16]),
+                device: Some(DeviceId([1; 16])),
                 at: Time(0),
                 ordinal: seq,
                 counts: true,

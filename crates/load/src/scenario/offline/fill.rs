@@ -121,7 +121,9 @@ impl Fill {
         if number < self.waiting {
             writer.next += 1;
             let letter = Letter::new(number, now, self.beginning);
-            let frame = writer.outbox.send(Destination::User(to), letter, now, None);
+            let frame = writer
+                .outbox
+                .send(Destination::User(to), letter, now, None, None);
             sessions.send(index, &frame);
         }
     }
@@ -149,7 +151,7 @@ impl Scenario for Fill {
             return;
         };
         match frame {
-            ServerFrame::Sent(sent) if writer.outbox.sent(&sent).is_some() => {
+            ServerFrame::Sent(sent) if writer.outbox.sent(sent.id).is_some() => {
                 self.last_news = now;
                 self.accepted += 1;
                 self.write(now, index, sessions);

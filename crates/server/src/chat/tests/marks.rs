@@ -215,7 +215,7 @@ async fn a_mark_above_the_head_is_refused_and_changes_nothing() {
     assert_eq!(
         world
             .chat
-            .mark(ben.caller, &[update])
+            .mark(ben.caller, None, &[update])
             .await
             .unwrap_err()
             .code,
@@ -224,7 +224,7 @@ async fn a_mark_above_the_head_is_refused_and_changes_nothing() {
     assert_eq!(
         world
             .chat
-            .mark(carl.caller, &[update])
+            .mark(carl.caller, None, &[update])
             .await
             .unwrap_err()
             .code,

@@ -246,7 +246,10 @@ impl World {
             read: some(read),
             generation: None,
         };
-        self.chat.mark(device.caller, &[update]).await.unwrap();
+        self.chat
+            .mark(device.caller, None, &[update])
+            .await
+            .unwrap();
     }
 
     pub(super) async fn conversation(

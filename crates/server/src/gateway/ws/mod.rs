@@ -214,18 +214,35 @@ impl Connection {
     }
 
     fn take_frame(&mut self, frame: ClientFrame) -> Result<(), End> {
-        let caller = self.live.session.caller;
-        if let Err(refusal) = self.app.admit(caller, self.address, &frame) {
-            return self.refuse(frame.id(), refusal);
+        let session = self.live.session.clone();
+        let id = frame.id();
+        let is_say = matches!(frame, ClientFrame::Say(_));
+        let mut knows = None;
+        let long = match frame {
+            ClientFrame::Say(say) => self.app.chat.send_of(&session, say).map(ClientFrame::Send),
+            ClientFrame::Seen(seen) => self.app.chat.mark_of(&session, seen).map(|(raise, by)| {
+                knows = by;
+                ClientFrame::Mark(raise)
+            }),
+            frame => Ok(frame),
+        };
+        let frame = match long {
+            Ok(frame) => frame,
+            // What must not overtake a refused text is not known: all come again on a new connection, in order.
+            Err(problem) if is_say => return self.refuse(id, Refusal::End(problem)),
+            Err(problem) => return self.refuse_charged(id, problem),
+        };
+        if let Err(refusal) = self.app.admit(session.caller, self.address, &frame) {
+            return self.refuse(id, refusal);
         }
         match frame {
-            ClientFrame::Send(send) => dispatch::hand_over(&self.app, &self.live.session, send),
-            ClientFrame::Mark(ask) => match dispatch::mark_at_once(&self.app, caller, &ask) {
-                Some(answer) => answer
-                    .iter()
-                    .for_each(|answer| self.live.session.push(answer)),
-                None => self.begin(ClientFrame::Mark(ask)),
-            },
+            ClientFrame::Send(send) => dispatch::hand_over(&self.app, &session, send, is_say),
+            ClientFrame::Mark(ask) => {
+                match dispatch::mark_at_once(&self.app, session.caller, knows, &ask) {
+                    Some(answer) => answer.iter().for_each(|answer| session.push(answer)),
+                    None => self.begin(ClientFrame::Mark(ask)),
+                }
+            }
             ClientFrame::Ping(ping) => {
                 self.pings.push(ping);
                 if self.pinging.is_none() {
@@ -270,6 +287,15 @@ impl Connection {
         let code = problem.code;
         self.say(id, problem);
         if ends { Err(End::Ours(code)) } else { Ok(()) }
+    }
+
+    /// A request that makes no sense, and counts as one.
+    fn refuse_charged(&mut self, id: Option<u64>, problem: Problem) -> Result<(), End> {
+        match self.app.charge(self.live.session.caller.user, self.address) {
+            Ok(()) => self.say(id, problem),
+            Err(problem) => return self.refuse(id, Refusal::Answer(problem)),
+        }
+        Ok(())
     }
 
     fn pause(&mut self, problem: &Problem) {

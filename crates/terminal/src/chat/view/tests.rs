@@ -35,7 +35,7 @@ fn message(seq: u64, author: UserId, at: Time, text: &str, state: ItemState) -> 
         key: ItemKey::Entry(seq),
         seq: Some(seq),
         author,
-        device: DeviceId([0; 16]),
+        device: Some(DeviceId([0; 16])),
         at,
         body: ItemBody::Message(Content {
             text: text.to_owned(),
