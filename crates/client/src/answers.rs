@@ -37,7 +37,7 @@ impl Client {
             return;
         };
         let is_hello = matches!(request, Request::Hello(_));
-        // Whatever it means, the long forms mean it too.
+        // The long forms say the same.
         self.handles.agreed &= problem.code != Code::UnknownHandle;
         match request {
             Request::Hello(_) => self.handle_hello_refused(&problem),

@@ -74,7 +74,7 @@ impl Client {
                 rules: RULES,
                 marks,
                 heartbeat_ms: None,
-                short: true,
+                short: !self.handles.refused,
             })));
     }
 
@@ -118,6 +118,7 @@ impl Client {
     }
 
     pub(crate) fn handle_bye(&mut self, bye: &Bye) {
+        self.handles.refused |= bye.reason == Code::UnknownHandle;
         match bye.reconnect_after_ms {
             Some(millis) => {
                 let wait = millis.min(HEARTBEAT_MS_MAX);

@@ -23,6 +23,8 @@ use crate::requests::Request;
 pub(crate) struct Handles {
     /// Short forms are agreed on over this connection.
     pub(crate) agreed: bool,
+    /// The server did not know a handle: the long forms do as well.
+    pub(crate) refused: bool,
     /// Every conversation by the handle that it has, or had in another generation.
     conversations: BTreeSet<(u32, ConversationId)>,
     /// A frame named a conversation that was not known here.

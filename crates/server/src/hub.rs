@@ -463,3 +463,53 @@ impl Inner {
         !(index.checked_sub(1).is_some_and(is_same) || is_same(index + 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(handle: u32, id: u8) -> Place {
+        Place {
+            handle,
+            conversation: ConversationId([id; 16]),
+        }
+    }
+
+    fn part(plain: u64) -> Part {
+        Part { plain, shown: 0 }
+    }
+
+    #[test]
+    fn a_handle_of_two_conversations_means_neither() {
+        let hub = UserHub::default();
+        let mut clear = Vec::new();
+        for (handle, id) in [(7, 1), (9, 2), (7, 3), (8, 4)] {
+            hub.set_part(place(handle, id), part(1));
+            hub.push_each(place(handle, id), part(1), |_, _| {});
+            let inner = hub.lock();
+            let index = inner
+                .parts
+                .iter()
+                .position(|(known, _)| *known == place(handle, id));
+            clear.push(inner.is_clear(index.unwrap()));
+        }
+        assert_eq!(clear, [true, true, false, true]);
+        let meant = |handle| hub.conversation_of(Handle(handle));
+        assert_eq!(meant(7), None);
+        assert_eq!(meant(8), Some(ConversationId([4; 16])));
+        assert_eq!(meant(9), Some(ConversationId([2; 16])));
+        assert_eq!(meant(10), None);
+        assert_eq!(hub.digest(), 4);
+    }
+
+    #[test]
+    fn a_log_of_another_generation_takes_the_place_of_the_old_one() {
+        let hub = UserHub::default();
+        hub.set_part(place(7, 1), part(5));
+        hub.set_part(place(3, 1), part(2));
+        assert_eq!(hub.digest(), 2);
+        assert_eq!(hub.conversation_of(Handle(7)), None);
+        assert_eq!(hub.part(place(3, 1)), part(2));
+        assert_eq!(hub.conversations(), [ConversationId([1; 16])]);
+    }
+}

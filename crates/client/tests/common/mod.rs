@@ -27,6 +27,15 @@ pub(crate) struct Desk {
 impl Desk {
     /// A client that is connected and was told this inbox.
     pub(crate) fn with_inbox(conversations: Vec<Conversation>) -> Desk {
+        Desk::connected(conversations, false)
+    }
+
+    /// The same over a connection that agreed on short forms.
+    pub(crate) fn in_short_forms(conversations: Vec<Conversation>) -> Desk {
+        Desk::connected(conversations, true)
+    }
+
+    fn connected(conversations: Vec<Conversation>, short: bool) -> Desk {
         let now = Time(10_000);
         let config = Config {
             user: ME,
@@ -54,7 +63,7 @@ impl Desk {
                     digest: 1,
                     rules: 1,
                     server: String::new(),
-                    short: false,
+                    short,
                 }));
             }
         }

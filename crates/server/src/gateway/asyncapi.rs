@@ -139,7 +139,7 @@ mod tests {
                 .count()
         };
         assert_eq!(of("client."), ANSWERS.len());
-        assert_eq!(of("server."), 19);
+        assert_eq!(of("server."), 22);
         for (request, answer) in ANSWERS {
             let operation = &document["operations"][format!("receive_{request}")];
             assert!(operation.is_object(), "{request}");

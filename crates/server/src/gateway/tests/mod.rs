@@ -3,5 +3,6 @@
 mod heartbeats;
 mod http;
 mod polling;
+mod short;
 mod websocket;
 mod world;
