@@ -19,6 +19,7 @@ use tidings_core::id::direct_id;
 use tidings_core::{ClientId, ConversationId, Generation, Time, UserId, digest};
 use tidings_protocol::account::SignUp;
 use tidings_protocol::entry::Content;
+use tidings_protocol::mark::{MarkUpdate, RaiseMarks};
 use tidings_protocol::send::{Action, MessageAction, Send};
 use tidings_protocol::short::{Handle, Say, Seen};
 use tidings_protocol::{ClientFrame, Encoding, ServerFrame};
@@ -174,14 +175,7 @@ impl Stage {
                 pair,
                 pair.people[1 - who].caller.user,
             );
-            let seen = Seen {
-                id: None,
-                conversation: pair.handle,
-                delivered: Some(seq),
-                read: Some(seq),
-                tell: false,
-            };
-            [send, ClientFrame::Seen(seen)]
+            [send, acknowledge(pair, seq)]
                 .map(|frame| Encoding::Cbor.encode_request(&frame).unwrap())
         });
         frames.collect()
@@ -218,10 +212,11 @@ impl Stage {
         }
         for (pair, [_, mark]) in self.pairs.iter().zip(frames) {
             let reader = &pair.people[other];
-            let ClientFrame::Seen(seen) = Encoding::Cbor.decode_request(mark).unwrap() else {
-                continue;
+            let (mark, knows) = match Encoding::Cbor.decode_request(mark).unwrap() {
+                ClientFrame::Seen(seen) => self.chat.mark_of(&reader.session, seen).unwrap(),
+                ClientFrame::Mark(mark) => (mark, None),
+                _ => continue,
             };
-            let (mark, knows) = self.chat.mark_of(&reader.session, seen).unwrap();
             let marked = self.chat.mark(reader.caller, knows, &mark.marks);
             marked.await.unwrap();
             drain(&pair.people[who].session).await;
@@ -264,6 +259,29 @@ fn send(number: u64, round: u64, now: u64, pair: &Pair, to: UserId) -> ClientFra
             ..MessageAction::default()
         }),
         first: false,
+    })
+}
+
+/// Acknowledges the message with this seq, in the short form from the second on.
+fn acknowledge(pair: &Pair, seq: u64) -> ClientFrame {
+    let (delivered, read) = (Some(seq), Some(seq));
+    if pair.is_begun {
+        return ClientFrame::Seen(Seen {
+            id: None,
+            conversation: pair.handle,
+            delivered,
+            read,
+            tell: false,
+        });
+    }
+    ClientFrame::Mark(RaiseMarks {
+        id: None,
+        marks: vec![MarkUpdate {
+            conversation: pair.talk,
+            delivered,
+            read,
+            generation: None,
+        }],
     })
 }
 

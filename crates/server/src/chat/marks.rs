@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::conversation::Retention;
-use tidings_core::log::Seq;
+use tidings_core::log::{Generation, Seq};
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::mark::{MarkStep, MarkUpdate, Marks, Receipt, Receipts, ReceiptsRequest};
@@ -25,10 +25,29 @@ use crate::session::{Caller, Event};
 /// The times of a member's steps are kept at most this often.
 const STEP_MILLIS: u64 = 1_000;
 
-/// A read mark that is to be raised, with the counts at its place.
-struct ReadStep {
-    value: MarkValue,
+/// Marks that somebody raises in one conversation.
+#[derive(Clone, Copy)]
+struct Raising {
+    caller: Caller,
+    /// The session that knows where its user's read mark is then.
+    knows: Option<u64>,
+    delivered: Seq,
+    read: Option<Seq>,
+    /// Whether the user lets it be seen how far it has read.
     shown: bool,
+    /// Entries that count up to the place of the read mark, and the user's own among them, if they had to be counted.
+    counts: Option<(u64, u64)>,
+}
+
+/// What came of raising marks in memory.
+enum Raised {
+    /// To be kept by the store.
+    Rose(Rise, Retention),
+    /// They are of another life of the log.
+    Ignored,
+    Refused(Problem),
+    /// What counts up to the read mark is not known in memory: from where it is counted, and to where.
+    Uncounted(MarkValue, (Seq, u64, u64)),
 }
 
 impl Chat {
@@ -58,131 +77,103 @@ impl Chat {
         update: &MarkUpdate,
     ) -> Result<(), Problem> {
         let conversation = self.open_hot_for(caller.user, update.conversation).await?;
-        // Who has read something has received it.
-        let delivered = update.delivered.max(update.read);
-        let is_refused = conversation.try_loaded().is_none_or(|loaded| {
-            let is_above = delivered.is_some_and(|seq| seq > loaded.state.seq);
-            is_above || loaded.member_in(caller.user).is_none()
-        });
-        if is_refused {
-            // Not by what may have changed elsewhere.
-            self.level(&conversation).await?;
-        }
-        {
-            let Some(loaded) = conversation.try_loaded() else {
-                return Err(Problem::new(Code::Internal));
-            };
-            loaded
-                .member_in(caller.user)
-                .ok_or_else(|| Problem::new(Code::NotFound))?;
-            if update
-                .generation
-                .is_some_and(|generation| generation != loaded.state.generation)
-            {
-                return Ok(());
-            }
-            if delivered.is_some_and(|seq| seq > loaded.state.seq) {
-                return Err(Problem::new(Code::AboveHead));
-            }
-        }
-        let read = match update.read {
-            Some(seq) => self.read_step(&conversation, caller.user, seq).await?,
-            None => None,
+        let mut raising = Raising {
+            caller,
+            knows,
+            // Who has read something has received it.
+            delivered: update.delivered.max(update.read).unwrap_or(0),
+            read: update.read,
+            shown: update.read.is_some() && self.users.is_shown(caller.user).await?,
+            counts: None,
         };
-        self.raise(&conversation, caller, knows, delivered.unwrap_or(0), read)
-            .await
+        let mut is_level = false;
+        loop {
+            match self.raise(&conversation, raising, update.generation) {
+                Raised::Rose(rise, retention) => {
+                    return self.keep_rise(&conversation, rise, retention).await;
+                }
+                Raised::Ignored => return Ok(()),
+                Raised::Refused(problem) if is_level => return Err(problem),
+                Raised::Refused(_) => {
+                    // Not by what may have changed elsewhere.
+                    self.level(&conversation).await?;
+                    is_level = true;
+                }
+                Raised::Uncounted(before, head) => {
+                    let (user, seq) = (caller.user, raising.read.unwrap_or(0));
+                    let counted = self.count_far(&conversation, user, seq, before, head);
+                    raising.counts = Some(counted.await?);
+                }
+            }
+        }
     }
 
-    /// The counts at the place of a read mark. `None` if the mark is there already.
-    async fn read_step(
-        &self,
-        conversation: &Conversation,
-        user: UserId,
-        seq: Seq,
-    ) -> Result<Option<ReadStep>, Problem> {
-        let shown = self.users.is_shown(user).await?;
-        let (near, before, head) = {
-            let Some(loaded) = conversation.try_loaded() else {
-                return Err(Problem::new(Code::Internal));
-            };
-            let marks = loaded.marks_of(user);
-            if seq <= marks.read.seq && (!shown || seq <= marks.shown) {
-                return Ok(None);
-            }
-            let own_total = loaded.members.get(&user).map_or(0, |member| member.own);
-            (
-                count_near(&loaded, user, seq, own_total),
-                marks.read,
-                (loaded.state.seq, loaded.state.ordinal, own_total),
-            )
-        };
-        let at = self.clock.now();
-        let (ordinal, own) = match near {
-            Some(counts) => counts,
-            None => {
-                self.count_far(conversation, user, seq, before, head)
-                    .await?
-            }
-        };
-        Ok(Some(ReadStep {
-            value: MarkValue {
-                seq,
-                ordinal,
-                own,
-                at,
-            },
-            shown,
-        }))
-    }
-
-    async fn raise(
+    /// Raises marks in memory and tells of it, all in one moment.
+    fn raise(
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
-        caller: Caller,
-        knows: Option<u64>,
-        delivered: Seq,
-        read: Option<ReadStep>,
-    ) -> Result<(), Problem> {
-        let now = self.clock.now();
-        let (raised, steps, trims) = {
-            let Some(mut loaded) = conversation.try_loaded() else {
-                return Err(Problem::new(Code::Internal));
-            };
-            // Things may have changed since it was checked.
-            loaded
-                .member_in(caller.user)
-                .ok_or_else(|| Problem::new(Code::NotFound))?;
-            let mut rise = loaded.rise(conversation, caller, delivered, read, now);
-            rise.knows = knows;
-            let touches = self.touches(
-                conversation,
-                &loaded,
-                caller.user,
-                rise.moved,
-                rise.read.is_some(),
-                now,
-            );
-            rise.raised.extend(touches);
-            self.tell_rise(conversation, &mut loaded, caller, &rise, now);
-            (
-                rise.raised,
-                rise.steps,
-                loaded.state.settings.retention == Retention::UntilDelivered,
-            )
+        raising: Raising,
+        generation: Option<Generation>,
+    ) -> Raised {
+        let user = raising.caller.user;
+        let Some(mut loaded) = conversation.try_loaded() else {
+            return Raised::Refused(Problem::new(Code::Internal));
         };
-        if !raised.is_empty() {
+        if loaded.member_in(user).is_none() {
+            return Raised::Refused(Problem::new(Code::NotFound));
+        }
+        let is_here = |generation| generation == loaded.state.generation;
+        if !generation.is_none_or(is_here) {
+            return Raised::Ignored;
+        }
+        if raising.delivered > loaded.state.seq {
+            return Raised::Refused(Problem::new(Code::AboveHead));
+        }
+        let read = match loaded.read_step(raising) {
+            Ok(read) => read,
+            Err(uncounted) => return uncounted,
+        };
+        let now = self.clock.now();
+        let read = read.map(|(seq, (ordinal, own))| MarkValue {
+            seq,
+            ordinal,
+            own,
+            at: now,
+        });
+        let mut rise = loaded.rise(conversation, raising, read, now);
+        let touches = self.touches(
+            conversation,
+            &loaded,
+            user,
+            rise.moved,
+            rise.read.is_some(),
+            now,
+        );
+        rise.raised.extend(touches);
+        self.tell_rise(conversation, &mut loaded, raising, &rise, now);
+        Raised::Rose(rise, loaded.state.settings.retention)
+    }
+
+    /// Hands what rose to the store.
+    async fn keep_rise(
+        self: &Arc<Self>,
+        conversation: &Arc<Conversation>,
+        rise: Rise,
+        retention: Retention,
+    ) -> Result<(), Problem> {
+        if !rise.raised.is_empty() {
             self.store
-                .raise_marks(raised, Durability::Late)
+                .raise_marks(rise.raised, Durability::Late)
                 .await
                 .map_err(problem_of_store)?;
         }
-        if !steps.is_empty() {
+        if !rise.steps.is_empty() {
             self.store
-                .keep_steps(steps)
+                .keep_steps(rise.steps)
                 .await
                 .map_err(problem_of_store)?;
         }
-        if trims {
+        if retention == Retention::UntilDelivered {
             self.reconsider_trimming(conversation);
         }
         Ok(())
@@ -193,10 +184,11 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         loaded: &mut Loaded,
-        caller: Caller,
+        raising: Raising,
         rise: &Rise,
         now: Time,
     ) {
+        let Raising { caller, knows, .. } = raising;
         let (id, user) = (conversation.id, caller.user);
         if rise.moved && loaded.tells_at_once() {
             let news = tell_one(loaded, id, user, now);
@@ -208,7 +200,7 @@ impl Chat {
         if let Some(read) = rise.read {
             let event = own_read_event(id, loaded, user, read, now);
             let (place, part) = (loaded.place(id), loaded.part(id, user));
-            self.hub.push_own(caller, rise.knows, &event, place, part);
+            self.hub.push_own(caller, knows, &event, place, part);
             self.tell_read(conversation, loaded, user, read);
         }
         self.tell_soon(conversation, loaded);
@@ -452,19 +444,37 @@ struct Rise {
     moved: bool,
     /// The read mark, if it moved.
     read: Option<MarkValue>,
-    /// The session that knows that.
-    knows: Option<u64>,
 }
 
 impl Loaded {
+    /// The place of a read mark that rises and the counts there; `None` if it does not rise. Otherwise what is
+    /// lacking.
+    fn read_step(&self, raising: Raising) -> Result<Option<(Seq, (u64, u64))>, Raised> {
+        let user = raising.caller.user;
+        let marks = self.marks_of(user);
+        let rises = |seq: &Seq| *seq > marks.read.seq || (raising.shown && *seq > marks.shown);
+        let Some(seq) = raising.read.filter(rises) else {
+            return Ok(None);
+        };
+        let own_total = self.members.get(&user).map_or(0, |member| member.own);
+        let near = || count_near(self, user, seq, own_total);
+        match raising.counts.or_else(near) {
+            Some(counts) => Ok(Some((seq, counts))),
+            None => {
+                let head = (self.state.seq, self.state.ordinal, own_total);
+                Err(Raised::Uncounted(marks.read, head))
+            }
+        }
+    }
+
     fn rise(
         &mut self,
         conversation: &Conversation,
-        caller: Caller,
-        delivered: Seq,
-        read: Option<ReadStep>,
+        raising: Raising,
+        read: Option<MarkValue>,
         now: Time,
     ) -> Rise {
+        let (caller, delivered) = (raising.caller, raising.delivered);
         let log = conversation.log();
         let plain = |seq| MarkValue {
             seq,
@@ -484,7 +494,6 @@ impl Loaded {
             steps: Vec::new(),
             moved: false,
             read: None,
-            knows: None,
         };
         if delivered > 0 {
             rise.raised
@@ -506,14 +515,13 @@ impl Loaded {
             ));
         }
         if let Some(read) = read {
-            let seq = read.value.seq;
+            let seq = read.seq;
             if seq > marks.read.seq {
-                marks.read = read.value;
-                rise.read = Some(read.value);
-                rise.raised
-                    .push(mark(caller.user.0, MarkKind::Read, read.value));
+                marks.read = read;
+                rise.read = Some(read);
+                rise.raised.push(mark(caller.user.0, MarkKind::Read, read));
             }
-            if read.shown && seq > marks.shown {
+            if raising.shown && seq > marks.shown {
                 marks.shown = seq;
                 rise.moved = true;
                 rise.raised

@@ -422,12 +422,16 @@ impl Chat {
         user: UserId,
         id: ConversationId,
     ) -> Result<Arc<Conversation>, Problem> {
-        let in_memory = self.shard(id).get(&id).cloned();
-        let is_known = in_memory.is_some_and(|conversation| {
+        let begun = |conversation: &Arc<Conversation>| {
             let loaded = conversation.try_loaded();
-            loaded.is_some_and(|loaded| loaded.state.seq > 0 || !self.is_shared())
-        });
-        if !is_known {
+            loaded.map(|loaded| loaded.state.seq > 0)
+        };
+        let in_memory = self.in_memory(id);
+        let is_begun = in_memory.as_ref().and_then(begun);
+        if let (Some(conversation), Some(true)) = (in_memory, is_begun) {
+            return Ok(conversation);
+        }
+        if is_begun.is_none() || self.is_shared() {
             let marks = self
                 .store
                 .marks(LogId::conversation(id), user.0)
