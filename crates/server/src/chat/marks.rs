@@ -129,17 +129,11 @@ impl Chat {
         if raising.delivered > loaded.state.seq {
             return Raised::Refused(Problem::new(Code::AboveHead));
         }
-        let read = match loaded.read_step(raising) {
+        let now = self.clock.now();
+        let read = match loaded.read_step(raising, now) {
             Ok(read) => read,
             Err(uncounted) => return uncounted,
         };
-        let now = self.clock.now();
-        let read = read.map(|(seq, (ordinal, own))| MarkValue {
-            seq,
-            ordinal,
-            own,
-            at: now,
-        });
         let mut rise = loaded.rise(conversation, raising, read, now);
         let touches = self.touches(
             conversation,
@@ -447,9 +441,8 @@ struct Rise {
 }
 
 impl Loaded {
-    /// The place of a read mark that rises and the counts there; `None` if it does not rise. Otherwise what is
-    /// lacking.
-    fn read_step(&self, raising: Raising) -> Result<Option<(Seq, (u64, u64))>, Raised> {
+    /// The read mark, with the counts at its place; `None` if it does not rise. Otherwise what is lacking.
+    fn read_step(&self, raising: Raising, at: Time) -> Result<Option<MarkValue>, Raised> {
         let user = raising.caller.user;
         let marks = self.marks_of(user);
         let rises = |seq: &Seq| *seq > marks.read.seq || (raising.shown && *seq > marks.shown);
@@ -459,7 +452,12 @@ impl Loaded {
         let own_total = self.members.get(&user).map_or(0, |member| member.own);
         let near = || count_near(self, user, seq, own_total);
         match raising.counts.or_else(near) {
-            Some(counts) => Ok(Some((seq, counts))),
+            Some((ordinal, own)) => Ok(Some(MarkValue {
+                seq,
+                ordinal,
+                own,
+                at,
+            })),
             None => {
                 let head = (self.state.seq, self.state.ordinal, own_total);
                 Err(Raised::Uncounted(marks.read, head))
