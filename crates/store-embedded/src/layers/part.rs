@@ -132,7 +132,7 @@ mod tests {
                 tree.len() > LISTED_MAX,
                 "{count}"
             );
-            let rows: Vec<_> = part.iter().map(|(key, value)| (key, value)).collect();
+            let rows: Vec<_> = part.iter().collect();
             let expected: Vec<_> = tree
                 .iter()
                 .map(|(key, value)| (key, value.as_ref()))
