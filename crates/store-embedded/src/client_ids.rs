@@ -6,7 +6,7 @@
 //! fingerprint points to is held against the entry. Blocks that were looked through stay in memory for a while, so that
 //! a sender who always has to be looked up costs little.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
 use tidings_core::codec::{DecodeError, Reader as Bytes, Writer};
@@ -23,8 +23,9 @@ use crate::tables::Pair;
 
 /// Entries of a block.
 pub(crate) const BLOCK: u64 = 1_024;
-/// Blocks in memory, of 4 KiB.
-const BLOCKS_MAX: usize = 1_024;
+/// Fingerprints in memory, of 4 bytes, and blocks that they are of: the last one of a log is seldom whole.
+const PRINTS_MAX: usize = 1_024 * 1_024;
+const BLOCKS_MAX: usize = 16 * 1_024;
 /// So few entries are read at once.
 const NEAR: u64 = 64;
 const VERSION: u8 = 1;
@@ -113,22 +114,44 @@ impl Prints {
 
 /// Blocks that were looked through.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks(Mutex<HashMap<(LogId, u64), Arc<Prints>>>);
+pub(crate) struct Blocks(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    blocks: HashMap<(LogId, u64), Arc<Prints>>,
+    /// Fingerprints of all of them.
+    prints: usize,
+}
 
 impl Blocks {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self, log: LogId, block: u64) -> Option<Arc<Prints>> {
-        let blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        blocks.get(&(log, block)).cloned()
+        self.lock().blocks.get(&(log, block)).cloned()
     }
 
     fn put(&self, log: LogId, block: u64, prints: &Arc<Prints>) {
-        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if blocks.len() >= BLOCKS_MAX && !blocks.contains_key(&(log, block)) {
+        let mut known = self.lock();
+        known.remove((log, block));
+        while known.prints + prints.0.len() > PRINTS_MAX || known.blocks.len() >= BLOCKS_MAX {
             // Any one: who is looked up all the time is soon back.
-            let one = blocks.keys().next().copied();
-            one.and_then(|one| blocks.remove(&one));
+            let Some(one) = known.blocks.keys().next().copied() else {
+                break;
+            };
+            known.remove(one);
         }
-        blocks.insert((log, block), Arc::clone(prints));
+        known.prints += prints.0.len();
+        known.blocks.insert((log, block), Arc::clone(prints));
+    }
+}
+
+impl Known {
+    fn remove(&mut self, block: (LogId, u64)) {
+        if let Some(prints) = self.blocks.remove(&block) {
+            self.prints -= prints.0.len();
+        }
     }
 }
 

@@ -21,12 +21,13 @@ use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::tables::{Tables, place};
 
-/// A layer is closed after this time, so that a start-up after a crash has little to replay.
-const LAYER_FOR: Duration = Duration::from_secs(1);
+/// A layer is closed after this time, so that a start-up after a crash has little to replay. The longer it is open, the
+/// fewer rows come into the tables, and the larger the sorted files are that are merged there.
+const LAYER_FOR: Duration = Duration::from_secs(4);
 /// When a layer could not be closed, because the one before was not applied, it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// A layer with more in the journal is closed at once.
-const LAYER_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const LAYER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// With more than this in the journal, commits wait for the tables.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

@@ -4,6 +4,7 @@
 //! nothing is in the tables yet, hence the overlays.
 
 mod begin;
+mod upkeep;
 mod values;
 
 use std::collections::BTreeMap;
@@ -23,23 +24,36 @@ use crate::keys::{self, EntryKey, OwnerKey, ReactionKey, StepKindKey};
 use crate::layers::Change;
 use crate::owner_marks::OwnerMarks;
 use crate::queue::{Answer, Request};
+use crate::recent::Recent;
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
 use crate::tables::{Batch, Tables};
-use crate::upkeep;
 use crate::{damaged_row, misuse};
 
-/// Rows of logs, marks and steps that the committer remembers; all are forgotten when there are more.
-const LOGS_CACHED_MAX: usize = 100_000;
-const MARKS_CACHED_MAX: usize = 200_000;
+/// Rows that the committer remembers of logs (about 120 bytes each), of marks (about 250: two users with a device each
+/// have four of them in a conversation) and of steps (about 80).
+const LOGS_CACHED_MAX: usize = 200_000;
+const MARKS_CACHED_MAX: usize = 400_000;
+const STEPS_CACHED_MAX: usize = 200_000;
 
 /// What the committer remembers from group to group. Nobody else writes these rows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Caches {
-    logs: HashMap<LogId, Option<LogRow>>,
-    marks: HashMap<OwnerKey, OwnerMarks>,
+    logs: Recent<LogId, Option<LogRow>>,
+    marks: Recent<OwnerKey, OwnerMarks>,
     /// The last step of each kind, owner and log.
-    steps: HashMap<StepKindKey, Seq>,
+    steps: Recent<StepKindKey, Option<Seq>>,
     last_version: Option<u64>,
+}
+
+impl Default for Caches {
+    fn default() -> Caches {
+        Caches {
+            logs: Recent::new(LOGS_CACHED_MAX),
+            marks: Recent::new(MARKS_CACHED_MAX),
+            steps: Recent::new(STEPS_CACHED_MAX),
+            last_version: None,
+        }
+    }
 }
 
 /// Requests on their way into one commit.
@@ -83,15 +97,6 @@ impl<'a> Group<'a> {
         bodies: &'a mut BodyWriter,
         caches: &'a mut Caches,
     ) -> Group<'a> {
-        if caches.logs.len() > LOGS_CACHED_MAX {
-            caches.logs.clear();
-        }
-        if caches.marks.len() > MARKS_CACHED_MAX {
-            caches.marks.clear();
-        }
-        if caches.steps.len() > MARKS_CACHED_MAX {
-            caches.steps.clear();
-        }
         Group {
             batch: Batch::default(),
             tables,
@@ -183,15 +188,15 @@ impl<'a> Group<'a> {
     }
 
     fn log(&mut self, log: LogId) -> Result<Option<LogRow>, StoreError> {
-        if let Some(row) = self.caches.logs.get(&log) {
-            return Ok(*row);
-        }
-        let row = match self.tables.logs.get(&keys::log(log))? {
-            Some(bytes) => Some(LogRow::decode(&bytes).map_err(damaged_row)?),
-            None => None,
-        };
-        self.caches.logs.insert(log, row);
-        Ok(row)
+        let tables = self.tables;
+        let row =
+            self.caches
+                .logs
+                .get_or_read(log, || match tables.logs.get(&keys::log(log))? {
+                    Some(bytes) => LogRow::decode(&bytes).map(Some).map_err(damaged_row),
+                    None => Ok(None),
+                })?;
+        Ok(*row)
     }
 
     fn put_log(&mut self, log: LogId, row: LogRow) {
@@ -403,86 +408,6 @@ impl<'a> Group<'a> {
             self.batch.insert(&self.tables.upkeep, keys::sweep(log), []);
         }
         Ok(row.trimmed)
-    }
-
-    fn upkeep(&mut self, done: upkeep::Done) -> Result<(), StoreError> {
-        let tables = self.tables;
-        match done {
-            upkeep::Done::Zeroed(places) => {
-                for (file, offset, length) in places {
-                    self.batch.remove(&tables.upkeep, keys::zero(file, offset));
-                    self.bodies.add_dead(file, length);
-                }
-            }
-            upkeep::Done::Swept(swept) => {
-                let Some(mut row) = self.log(swept.log)? else {
-                    return Ok(());
-                };
-                row.swept = row.swept.max(swept.up_to);
-                self.put_log(swept.log, row);
-                if row.swept == row.trimmed {
-                    self.batch.remove(&tables.upkeep, keys::sweep(swept.log));
-                }
-                self.batch.insert(
-                    &tables.upkeep,
-                    keys::forget(swept.forget_at, swept.log, swept.up_to),
-                    [],
-                );
-                swept
-                    .expiry
-                    .iter()
-                    .for_each(|key| self.batch.remove(&tables.expiry, *key));
-                swept
-                    .steps
-                    .iter()
-                    .for_each(|key| self.batch.remove(&tables.steps, *key));
-                swept
-                    .dead
-                    .iter()
-                    .for_each(|&(file, bytes)| self.bodies.add_dead(file, bytes));
-            }
-            upkeep::Done::Forgotten(forgotten) => {
-                let Some(mut row) = self.log(forgotten.log)? else {
-                    return Ok(());
-                };
-                row.forgotten = row.forgotten.max(forgotten.up_to);
-                self.put_log(forgotten.log, row);
-                forgotten
-                    .entries
-                    .iter()
-                    .for_each(|key| self.batch.remove(&tables.entries, *key));
-                forgotten
-                    .blocks
-                    .iter()
-                    .for_each(|key| self.batch.remove(&tables.clients, *key));
-                forgotten
-                    .targets
-                    .iter()
-                    .for_each(|key| self.batch.remove(&tables.targets, *key));
-                forgotten
-                    .reactions
-                    .iter()
-                    .for_each(|key| self.batch.remove(&tables.targets, *key));
-                if let Some(task) = forgotten.finished {
-                    self.batch.remove(&tables.upkeep, task);
-                }
-            }
-            upkeep::Done::Indexed(blocks) => {
-                for (log, block, prints) in blocks {
-                    if let Some(prints) = prints {
-                        let key = keys::block(log, block);
-                        self.batch.insert(&tables.clients, key, prints.encode());
-                    }
-                    self.batch.remove(&tables.upkeep, keys::index(log, block));
-                }
-                return Ok(());
-            }
-            upkeep::Done::Tidied(now) => {
-                self.bodies.seal_past(now).map_err(|error| failed(&error))?
-            }
-        }
-        self.buries = true;
-        Ok(())
     }
 }
 

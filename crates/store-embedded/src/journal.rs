@@ -12,7 +12,7 @@
 //! id, so that nothing of a segment's earlier life passes for a record. Replaying a record again changes
 //! nothing: rows and bodies are what they are, not what is added to them.
 //!
-//! Segments live for a second or so, until what they hold is in the tables and body files and synced
+//! Segments live for some seconds, until what they hold is in the tables and body files and synced
 //! ([`crate::apply`]); then they are overwritten with zeros and used again. They are filled with zeros
 //! beforehand so that a commit mostly syncs its own bytes and no growth of a file.
 
@@ -32,7 +32,7 @@ const HEADER: u64 = 32;
 /// What a new segment is filled up to beforehand. It grows with what is written in a second.
 const NEW_BYTES: u64 = 256 * 1024;
 /// What it may keep of that.
-const KEPT_BYTES: u64 = 16 * 1024 * 1024;
+const KEPT_BYTES: u64 = 32 * 1024 * 1024;
 /// Length and checksum.
 const RECORD_HEADER: usize = 12;
 const DELETED: u32 = u32::MAX;

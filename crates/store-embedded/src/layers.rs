@@ -1,9 +1,11 @@
 //! Rows that are durable in the journal and not yet in the tables.
 //!
-//! The newest layer grows with each commit. Every second or so it is closed and applied to the tables in
-//! one batch, where a row that was written a hundred times in that second is written once. Reads look
+//! The newest layer grows with each commit. Every few seconds it is closed and applied to the tables, where a
+//! row that was written a hundred times in that time is written once. Reads look
 //! into the layers first and into the tables second: a row that moves down in between is seen in one
 //! place or the other.
+
+mod part;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,8 +14,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fjall::{UserKey, UserValue};
 use foldhash::HashMap;
 
-/// Rows of one part of a table. `None`: the row is deleted.
-pub(crate) type Part = BTreeMap<UserKey, Option<UserValue>>;
+use self::part::Part;
+
+/// Rows of several layers. `None`: the row is deleted.
+pub(crate) type Merged = BTreeMap<UserKey, Option<UserValue>>;
 
 /// The keys of a range.
 pub(crate) type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
@@ -49,6 +53,23 @@ pub(crate) struct Layer {
     parts: RwLock<HashMap<Place, Part>>,
 }
 
+/// The rows of one table in a layer.
+pub(crate) struct TableRows<'a>(&'a [(&'a Place, &'a Part)]);
+
+impl TableRows<'_> {
+    /// By key, ascending. `None`: the row is deleted.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&UserKey, Option<&UserValue>)> {
+        self.0.iter().flat_map(|(_, part)| part.iter())
+    }
+
+    /// Bytes of their keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.iter()
+            .map(|(key, value)| key.len() + value.map_or(0, |value| value.len()))
+            .sum()
+    }
+}
+
 impl Layer {
     /// Takes changes in, all at one moment.
     pub(crate) fn take(
@@ -63,14 +84,19 @@ impl Layer {
         }
     }
 
-    /// Calls `each` with every row.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(u8, &UserKey, Option<&UserValue>)) {
+    /// Calls `each` with the rows of every table, in the order of their keys.
+    pub(crate) fn for_each_table<E>(
+        &self,
+        mut each: impl FnMut(u8, TableRows<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        for (place, part) in parts.iter() {
-            for (key, value) in part {
-                each(place.table, key, value.as_ref());
-            }
-        }
+        let mut parts: Vec<(&Place, &Part)> = parts.iter().collect();
+        // What lies in one place begins with the same log: in the order of places keys are in theirs.
+        parts.sort_unstable_by_key(|(place, _)| (place.table, place.log));
+        parts
+            .chunk_by(|(a, _), (b, _)| a.table == b.table)
+            .filter_map(|parts| Some((parts.first()?.0.table, parts)))
+            .try_for_each(|(table, parts)| each(table, TableRows(parts)))
     }
 
     fn get(&self, place: Place, key: &[u8]) -> Option<Option<UserValue>> {
@@ -78,16 +104,10 @@ impl Layer {
         parts.get(&place)?.get(key).cloned()
     }
 
-    fn range(&self, place: Place, range: Range<'_>, end: End, max: usize, into: &mut Part) {
+    fn range(&self, place: Place, range: Range<'_>, end: End, max: usize, into: &mut Merged) {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(part) = parts.get(&place) else {
-            return;
-        };
-        let rows = part.range::<[u8], _>(range);
-        let copy = |(key, value): (&UserKey, &Option<UserValue>)| (key.clone(), value.clone());
-        match end {
-            End::Front => into.extend(rows.take(max).map(copy)),
-            End::Back => into.extend(rows.rev().take(max).map(copy)),
+        if let Some(part) = parts.get(&place) {
+            part.copy(range, end, max, into);
         }
     }
 }
@@ -103,8 +123,8 @@ impl Stack {
     }
 
     /// What the layers say of the rows in a range: the first or last `max` of them.
-    pub(crate) fn range(&self, place: Place, range: Range<'_>, end: End, max: usize) -> Part {
-        let mut rows = Part::new();
+    pub(crate) fn range(&self, place: Place, range: Range<'_>, end: End, max: usize) -> Merged {
+        let mut rows = Merged::new();
         if !is_empty(range) {
             // What is among the first of all is among the first of its layer.
             for layer in &self.0 {

@@ -29,6 +29,7 @@ mod priority;
 mod queue;
 mod read;
 mod readers;
+mod recent;
 mod rows;
 mod settings;
 mod stop;

@@ -131,6 +131,7 @@ impl Reader {
         }
     }
 
+    /// Targets that lie near each other, as those of a page do, are read in one go.
     pub(crate) fn alterations(
         &self,
         log: LogId,
@@ -140,47 +141,68 @@ impl Reader {
         let Some(row) = log_in(&view, &self.tables, log)? else {
             return Ok(Vec::new());
         };
-        let mut all = Vec::new();
-        for &target in targets.iter().filter(|target| **target > row.trimmed) {
-            let mut found = Alterations {
-                target,
-                ..Alterations::default()
+        let is_kept = |target: &Seq| *target > row.trimmed && *target <= row.head;
+        let mut targets: Vec<Seq> = targets.iter().copied().filter(is_kept).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let mut all = Vec::<Alterations>::new();
+        for near in targets.chunk_by(|a, b| b - a <= NEAR_TARGETS) {
+            let (Some(first), Some(last)) = (near.first(), near.last()) else {
+                continue;
             };
-            for (key, value) in view
-                .prefix(&self.tables.targets, keys::altering(log, target))
-                .collect::<Result<Vec<_>, _>>()?
-            {
-                if keys::is_reaction(&key) {
-                    let seq = rows::decode_number(&value).map_err(damaged_row)?;
-                    let entry = entry_in(&view, &self.tables, log, seq)?;
-                    let body = entry
-                        .map(|entry| self.body(log, &entry))
-                        .transpose()?
-                        .flatten();
-                    // Otherwise it was erased since the snapshot was taken.
-                    if let Some(Body::Reaction { emoji, .. }) = body {
-                        let author = keys::parse_reaction_author(&key)?;
-                        found.reactions.push((emoji, author, seq));
-                    }
+            let range = keys::altering(log, *first)..keys::altering(log, last + 1);
+            for altering in view.range(&self.tables.targets, range) {
+                let (key, value) = altering?;
+                let target = keys::parse_seq(&key)?;
+                if near.binary_search(&target).is_err() {
                     continue;
                 }
-                let seq = u64::from_be_bytes(keys::bytes(&key, 25)?);
-                match AlterationRow::decode(&value).map_err(damaged_row)?.kind {
-                    Kind::Edit => found.edits.push(seq),
-                    _ => found.deleted = found.deleted.or(Some(seq)),
-                }
-            }
-            found.reactions.sort();
-            if found
-                != (Alterations {
-                    target,
-                    ..Alterations::default()
-                })
-            {
+                let mut found = match all.pop_if(|last| last.target == target) {
+                    Some(found) => found,
+                    None => Alterations {
+                        target,
+                        ..Alterations::default()
+                    },
+                };
+                self.add_alteration(&view, log, (&key, &value), &mut found)?;
                 all.push(found);
             }
         }
+        all.retain_mut(|found| {
+            found.reactions.sort();
+            found.deleted.is_some() || !found.edits.is_empty() || !found.reactions.is_empty()
+        });
         Ok(all)
+    }
+
+    /// Adds what one row of the index by target says.
+    fn add_alteration(
+        &self,
+        view: &View,
+        log: LogId,
+        (key, value): (&[u8], &[u8]),
+        found: &mut Alterations,
+    ) -> Result<(), StoreError> {
+        if !keys::is_reaction(key) {
+            let seq = u64::from_be_bytes(keys::bytes(key, 25)?);
+            match AlterationRow::decode(value).map_err(damaged_row)?.kind {
+                Kind::Edit => found.edits.push(seq),
+                _ => found.deleted = found.deleted.or(Some(seq)),
+            }
+            return Ok(());
+        }
+        let seq = rows::decode_number(value).map_err(damaged_row)?;
+        let entry = entry_in(view, &self.tables, log, seq)?;
+        let body = entry
+            .map(|entry| self.body(log, &entry))
+            .transpose()?
+            .flatten();
+        // Otherwise it was erased since the snapshot was taken.
+        if let Some(Body::Reaction { emoji, .. }) = body {
+            let author = keys::parse_reaction_author(key)?;
+            found.reactions.push((emoji, author, seq));
+        }
+        Ok(())
     }
 
     pub(crate) fn find_client_id(
@@ -317,6 +339,9 @@ impl Reader {
         Ok(documents)
     }
 }
+
+/// Targets not further apart than this are read together, with what alters the entries between them.
+const NEAR_TARGETS: u64 = 16;
 
 /// The smallest id that a log can have.
 const FIRST_LOG: LogId = LogId {

@@ -22,8 +22,11 @@ pub struct Settings {
     /// Requests that wait for the committer; further ones wait before they are taken.
     pub queue_requests_max: usize,
     /// Rows in fjall's journals, which a start-up after a crash has to replay, about 2 µs each; what is in our own
-    /// comes on top, a second's worth.
+    /// comes on top, some seconds' worth.
     pub journal_rows_max: u64,
+    /// With so many bytes for one table at a time they are written into sorted files at once, and not through fjall's
+    /// journal and memtable. Fewer are better gathered there: each four files are merged with all that lies below.
+    pub direct_bytes_min: usize,
     /// Late marks reach the disk at most this long after they were raised.
     pub late_within: Duration,
     /// Threads for reads that may have to wait for the disk.
@@ -43,6 +46,7 @@ impl Default for Settings {
             commit_requests_max: 1_024,
             queue_requests_max: 4_096,
             journal_rows_max: 700_000,
+            direct_bytes_min: 4 * 1024 * 1024,
             late_within: Duration::from_millis(100),
             read_threads: 4,
             on_fatal: Arc::new(|reason| {

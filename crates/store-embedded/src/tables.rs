@@ -16,13 +16,18 @@ use tidings_store::StoreError;
 
 use crate::damaged;
 use crate::keys::{self, LOG};
-use crate::layers::{Change, Layers, Place, Range, Stack};
+use crate::layers::{Change, Layers, Place, Range, Stack, TableRows};
 use crate::settings::Settings;
 
 /// fjall's journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// Small memtables: fjall looks whether to rotate the journal only when one is flushed.
 const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// With so many files of a table that are not merged yet, more have to wait: reads look into each.
+const UNMERGED_MAX: usize = 20;
+/// How often is looked whether there are fewer, and how many times at most.
+const UNMERGED_WAIT: Duration = Duration::from_millis(10);
+const UNMERGED_WAITS_MAX: usize = 3_000;
 /// Open files of tables, so that most of what the system allows is left to connections.
 const FILES_MAX: usize = 256;
 /// Padding that is written at a time.
@@ -56,6 +61,8 @@ pub(crate) type Pair = (UserKey, UserValue);
 #[derive(Clone)]
 pub(crate) struct Tables {
     pub(crate) database: Database,
+    /// See [`Settings::direct_bytes_min`].
+    pub(crate) direct_bytes_min: usize,
     pub(crate) layers: Arc<Layers>,
     /// log → where it ends, what is kept
     pub(crate) logs: Table,
@@ -100,7 +107,8 @@ impl Tables {
             .cache_size(settings.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
             .manual_journal_persist(true)
-            .worker_threads(2)
+            // Of two, fjall has one merge and the other one spin while it does.
+            .worker_threads(1)
             .max_cached_files(Some(FILES_MAX))
             .open()?;
         let layers = Arc::<Layers>::default();
@@ -132,6 +140,7 @@ impl Tables {
             upkeep: table(11)?,
             padding: table(12)?,
             layers,
+            direct_bytes_min: settings.direct_bytes_min,
             database,
         })
     }
@@ -167,7 +176,7 @@ impl Tables {
         }
     }
 
-    /// Has fjall begin a new journal, whatever the size of the present one.
+    /// Has fjall begin a new journal as soon as its thread comes to it, whatever the size of the present one.
     ///
     /// Replaying takes its time by row, and the rows of marks are small: a journal that is let grow to
     /// fjall's fixed size may hold a million. Nothing but size makes fjall begin a new one, so the journal
@@ -233,6 +242,28 @@ impl Table {
         &self.stored
     }
 
+    /// Writes rows into sorted files, past fjall's journal and memtable. They are durable when this returns.
+    ///
+    /// What fjall's journal holds of older rows is not replayed over them, as long as one row of this moment stays:
+    /// so each time writes one.
+    pub(crate) fn write_directly(&self, rows: &TableRows<'_>) -> fjall::Result<()> {
+        for _ in 0..UNMERGED_WAITS_MAX {
+            if self.stored.l0_table_count() < UNMERGED_MAX {
+                break;
+            }
+            std::thread::sleep(UNMERGED_WAIT);
+        }
+        let mut files = self.stored.start_ingestion()?;
+        files.write(keys::SENTINEL, [])?;
+        for (key, value) in rows.iter() {
+            match value {
+                Some(value) => files.write(key.clone(), value.clone())?,
+                None => files.write_tombstone(key.clone())?,
+            }
+        }
+        files.finish()
+    }
+
     /// The row with this key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
         match self.layers.get(place(self.number, key), key) {
@@ -288,12 +319,6 @@ impl View {
         let range = bounds(&range);
         let fresh = Fresh::new(self.stack.clone(), table.place(range), range);
         Rows::new(fresh, self.snapshot.range::<&[u8], _>(&table.stored, range))
-    }
-
-    /// As [`Table::prefix`].
-    pub(crate) fn prefix(&self, table: &Table, prefix: impl AsRef<[u8]>) -> Rows {
-        let end = above(prefix.as_ref());
-        self.range::<&[u8], _>(table, (Bound::Included(prefix.as_ref()), bound(&end)))
     }
 }
 

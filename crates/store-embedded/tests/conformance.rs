@@ -7,22 +7,37 @@
 )]
 
 use tidings_core::log::{LogId, Seq};
+use tidings_store::Store;
 use tidings_store::conformance::Fixture;
-use tidings_store::{Store, conformance_tests};
 use tidings_store_embedded::{EmbeddedStore, Settings, verify};
 
 struct Opened {
     /// `None` only while it is opened again, and in the end.
     store: Option<EmbeddedStore>,
+    settings: Settings,
     folder: tempfile::TempDir,
 }
 
 impl Opened {
-    fn new() -> Opened {
+    /// One that gathers what comes into its tables in memtables, which is what few rows do.
+    fn gathering() -> Opened {
+        Opened::with(Settings::default())
+    }
+
+    /// One that writes them into sorted files at once.
+    fn direct() -> Opened {
+        Opened::with(Settings {
+            direct_bytes_min: 0,
+            ..Settings::default()
+        })
+    }
+
+    fn with(settings: Settings) -> Opened {
         let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(folder.path(), Settings::default()).unwrap();
+        let store = EmbeddedStore::open(folder.path(), settings.clone()).unwrap();
         Opened {
             store: Some(store),
+            settings,
             folder,
         }
     }
@@ -35,7 +50,8 @@ impl Fixture for Opened {
 
     fn reopen(&mut self) -> bool {
         self.store = None;
-        self.store = Some(EmbeddedStore::open(self.folder.path(), Settings::default()).unwrap());
+        let store = EmbeddedStore::open(self.folder.path(), self.settings.clone());
+        self.store = Some(store.unwrap());
         true
     }
 
@@ -67,4 +83,10 @@ impl Drop for Opened {
     }
 }
 
-conformance_tests!(Opened::new);
+mod gathering {
+    tidings_store::conformance_tests!(crate::Opened::gathering);
+}
+
+mod direct {
+    tidings_store::conformance_tests!(crate::Opened::direct);
+}

@@ -37,9 +37,11 @@ fn child() {
     let Ok(folder) = std::env::var(FOLDER) else {
         return;
     };
-    // Journals and files that are soon full, so that being killed while they change is tried too.
+    // Journals and files that are soon full, so that being killed while they change is tried too; and rows on both
+    // ways into the tables.
     let settings = Settings {
         erase_within: Duration::from_millis(200),
+        direct_bytes_min: 20_000,
         journal_rows_max: 3_000,
         body_file_bytes_max: 100_000,
         ..Settings::default()

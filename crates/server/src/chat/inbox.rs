@@ -12,7 +12,7 @@ use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{MarkKind, MarkValue, unread};
 use tidings_core::{Body, ConversationId, Kind, UserId};
 use tidings_protocol::convert::{entry_to_wire, kind_to_wire, role_to_wire, settings_to_wire};
-use tidings_protocol::entry::{Retention, Settings};
+use tidings_protocol::entry::{Entry as WireEntry, Retention, Settings};
 use tidings_protocol::mark::MemberMarks;
 use tidings_protocol::sync::{
     Conversation as Summary, ConversationFrame, ConversationRequest, InboxPage, InboxRequest,
@@ -277,20 +277,38 @@ impl Chat {
         user: UserId,
         summary: &mut Summary,
     ) -> Result<(), Problem> {
-        let read = ReadLog {
-            from: summary.head,
-            direction: Direction::Backwards,
-            limit: LAST_SEARCHED,
-            bytes_max: LAST_BYTES_MAX,
-            want: Want::Entries,
-        };
-        let page = self
-            .store
-            .read(conversation.log(), read)
-            .await
-            .map_err(problem_of_store)?;
+        // Most often it is the last entry.
+        for limit in [1, LAST_SEARCHED] {
+            let read = ReadLog {
+                from: summary.head,
+                direction: Direction::Backwards,
+                limit,
+                bytes_max: LAST_BYTES_MAX,
+                want: Want::Entries,
+            };
+            let page = self
+                .store
+                .read(conversation.log(), read)
+                .await
+                .map_err(problem_of_store)?;
+            summary.last = self.last_to_show(conversation, user, &page.entries);
+            if summary.last.is_some() || page.complete {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first message of these, newest first, that can be shown.
+    fn last_to_show(
+        &self,
+        conversation: &Conversation,
+        user: UserId,
+        newest: &[Entry],
+    ) -> Option<WireEntry> {
         let now = self.clock.now();
-        let Some(mut last) = conversation.try_loaded().and_then(|loaded| {
+        let mut last = {
+            let loaded = conversation.try_loaded()?;
             let member = loaded.member_in(user)?;
             let shows = |entry: &&Entry| {
                 entry.envelope.kind == Kind::Message
@@ -298,20 +316,17 @@ impl Chat {
                     && entry.envelope.expires.is_none_or(|expires| expires > now)
                     && member.may_see(entry.seq())
             };
-            page.entries.iter().find(shows).cloned()
-        }) else {
-            return Ok(());
+            newest.iter().find(shows)?.clone()
         };
         // Its edits are newer, so the last one is most often on the page too.
-        let edit = page.entries.iter().find(|entry| {
+        let edit = newest.iter().find(|entry| {
             entry.envelope.kind == Kind::Edit && entry.envelope.target == Some(last.seq())
         });
         if let Some(Body::Edit(content)) = edit.map(|edit| &edit.body) {
             last.body = Body::Message(content.clone());
         }
         shorten(&mut last);
-        summary.last = Some(entry_to_wire(&last, last.envelope.author == user));
-        Ok(())
+        Some(entry_to_wire(&last, last.envelope.author == user))
     }
 
     /// A page of a conversation's members.

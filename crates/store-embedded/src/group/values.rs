@@ -1,7 +1,5 @@
 //! States, marks, steps and documents on their way into a commit.
 
-use std::collections::hash_map::Entry;
-
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{Mark, MarkKind};
 use tidings_core::{MarkValue, Time};
@@ -81,13 +79,12 @@ impl Group<'_> {
         raised: impl Iterator<Item = (MarkKind, u32, MarkValue)>,
     ) -> Result<(), StoreError> {
         let tables = self.tables;
-        let marks = match self.caches.marks.entry(owner) {
-            Entry::Occupied(marks) => marks.into_mut(),
-            Entry::Vacant(place) => place.insert(match tables.marks.get(&owner)? {
+        let marks = self.caches.marks.get_or_read(owner, || {
+            Ok::<_, StoreError>(match tables.marks.get(&owner)? {
                 Some(bytes) => OwnerMarks::decode(&bytes).map_err(damaged_row)?,
                 None => OwnerMarks::default(),
-            }),
-        };
+            })
+        })?;
         let mut is_higher = false;
         for (kind, lane, value) in raised {
             if !marks.raise(kind, lane, value) {
@@ -122,24 +119,22 @@ impl Group<'_> {
     /// no look at what is stored.
     fn keep_step(&mut self, key: StepKey, at: Time) -> Result<(), StoreError> {
         let kind = keys::kind_of_step(&key);
-        let last = match self.caches.steps.get(&kind) {
-            Some(last) => Some(*last),
-            None => {
-                let of_kind = keys::step_of_kind(&kind, 0)..=keys::step_of_kind(&kind, Seq::MAX);
-                let last = self.tables.steps.range(of_kind).next_back().transpose()?;
-                last.map(|(key, _)| keys::parse_step(&key))
-                    .transpose()?
-                    .map(|step| step.seq)
+        let tables = self.tables;
+        let last = self.caches.steps.get_or_read(kind, || {
+            let of_kind = keys::step_of_kind(&kind, 0)..=keys::step_of_kind(&kind, Seq::MAX);
+            match tables.steps.range(of_kind).next_back().transpose()? {
+                Some((key, _)) => Ok::<_, StoreError>(Some(keys::parse_step(&key)?.seq)),
+                None => Ok(None),
             }
-        };
+        })?;
         let seq = keys::parse_step(&key)?.seq;
         if last.is_none_or(|last| last < seq) {
-            self.caches.steps.insert(kind, seq);
-        } else if self.tables.steps.get(&key)?.is_some() {
+            *last = Some(seq);
+        } else if tables.steps.get(&key)?.is_some() {
             return Ok(());
         }
         let at = rows::encode_number(at.0);
-        self.batch.insert(&self.tables.steps, key, at);
+        self.batch.insert(&tables.steps, key, at);
         Ok(())
     }
 

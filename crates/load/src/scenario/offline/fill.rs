@@ -1,10 +1,11 @@
 //! Before the devices come back: some users write the messages that wait for them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use tidings_core::UserId;
 use tidings_protocol::ServerFrame;
+use tidings_protocol::send::Position;
 
 use crate::Error;
 use crate::accounts::{Account, sign_up};
@@ -43,6 +44,7 @@ pub(super) fn fill(
                 .step_by(count)
                 .map(|to| to.user)
                 .collect(),
+            seen: HashMap::new(),
             outbox: Outbox::new(number as u32, args.text_bytes),
             next: 0,
         };
@@ -104,6 +106,8 @@ struct Fill {
 #[derive(Debug)]
 struct Writer {
     recipients: Vec<UserId>,
+    /// How far it has seen the conversation with each: its own last message there.
+    seen: HashMap<UserId, Position>,
     outbox: Outbox,
     next: usize,
 }
@@ -121,9 +125,10 @@ impl Fill {
         if number < self.waiting {
             writer.next += 1;
             let letter = Letter::new(number, now, self.beginning);
+            let seen = writer.seen.get(&to).copied();
             let frame = writer
                 .outbox
-                .send(Destination::User(to), letter, now, None, None);
+                .send(Destination::User(to), letter, now, seen, None);
             sessions.send(index, &frame);
         }
     }
@@ -151,7 +156,17 @@ impl Scenario for Fill {
             return;
         };
         match frame {
-            ServerFrame::Sent(sent) if writer.outbox.sent(sent.id).is_some() => {
+            ServerFrame::Sent(sent) => {
+                let Some(flight) = writer.outbox.sent(sent.id) else {
+                    return;
+                };
+                if let Destination::User(to) = flight.destination {
+                    let position = Position {
+                        generation: sent.generation,
+                        seq: sent.seq,
+                    };
+                    writer.seen.insert(to, position);
+                }
                 self.last_news = now;
                 self.accepted += 1;
                 self.write(now, index, sessions);

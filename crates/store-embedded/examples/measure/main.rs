@@ -1,12 +1,17 @@
 //! Measures the embedded store on this machine and prints tables: appends per second and their
-//! latency by how many wait at once, then how long opening takes after the process was killed.
+//! latency by how many wait at once, then how long opening takes after the process was killed; or what a message
+//! costs as the store grows.
 //!
 //! `cargo run --release -p tidings-store-embedded --example measure [folder] [entries to fill with]`
+//! `cargo run --release -p tidings-store-embedded --example measure growth [folder] [messages] [conversations…]`
+//! `cargo run --release -p tidings-store-embedded --example measure trimming [folder] [messages] [conversations…]`
 
 #![allow(
     clippy::unwrap_used,
     reason = "a measuring program may stop at any failure"
 )]
+
+mod growth;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,11 +27,21 @@ use tidings_store::conformance::wait;
 use tidings_store::{Append, Direction, Durability, ReadLog, Store, Want};
 use tidings_store_embedded::{EmbeddedStore, Settings, verify};
 
+/// That of the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Characters of a message's text.
 const TEXT: usize = 120;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if let Some(growing) = arguments
+        .peek()
+        .and_then(|argument| growth::Growing::parse(argument))
+    {
+        return growth::run(growing, arguments.skip(1).collect());
+    }
     let folder = PathBuf::from(
         arguments
             .next()
@@ -66,7 +81,7 @@ fn talk(folder: &Path) {
                 .collect();
             let appends = round.iter().map(|number| {
                 heads[*number as usize] += 1;
-                append(log(*number), heads[*number as usize], 1)
+                append(log(*number), heads[*number as usize], 1, TEXT)
             });
             let appends = appends.collect();
             let began = Instant::now();
@@ -154,7 +169,8 @@ fn appends(folder: &Path) {
                         while Instant::now() < until {
                             let started = Instant::now();
                             let seq = latencies.len() as Seq + 1;
-                            wait(store.append(append(log(first_log + thread), seq, 1))).unwrap();
+                            wait(store.append(append(log(first_log + thread), seq, 1, TEXT)))
+                                .unwrap();
                             latencies.push(started.elapsed());
                         }
                         latencies
@@ -250,7 +266,7 @@ fn fill(folder: &Path, entries: u64) {
             scope.spawn(move || {
                 let mut head = 0;
                 while done.fetch_add(10, Ordering::Relaxed) < entries {
-                    wait(store.append(append(log(thread), head + 1, 10))).unwrap();
+                    wait(store.append(append(log(thread), head + 1, 10, TEXT))).unwrap();
                     head += 10;
                 }
             });
@@ -268,13 +284,13 @@ fn log(number: u32) -> LogId {
     }
 }
 
-fn append(log: LogId, first: Seq, count: u64) -> Append {
+fn append(log: LogId, first: Seq, count: u64, characters: usize) -> Append {
     Append {
         log,
         expected_head: first - 1,
         generation: Generation([7; 16]),
         entries: (first..first + count)
-            .map(|seq| message(log, seq))
+            .map(|seq| message(log, seq, characters))
             .collect(),
         retention: Retention::Forever,
         erase: Vec::new(),
@@ -283,11 +299,11 @@ fn append(log: LogId, first: Seq, count: u64) -> Append {
     }
 }
 
-fn message(log: LogId, seq: Seq) -> Entry {
+fn message(log: LogId, seq: Seq, characters: usize) -> Entry {
     let mut client_id = log.owner;
     client_id[8..].copy_from_slice(&seq.to_be_bytes());
     let content = TextContent {
-        text: format!("{seq:TEXT$}"),
+        text: format!("{seq:characters$}"),
         ..TextContent::default()
     };
     Entry {

@@ -1,0 +1,90 @@
+//! A map of bounded size that keeps what was used lately.
+
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
+use foldhash::HashMap;
+
+/// Two halves: what is used moves to the newer one, and when that is full the older one is forgotten.
+#[derive(Debug)]
+pub(crate) struct Recent<K, V> {
+    newer: HashMap<K, V>,
+    older: HashMap<K, V>,
+    half_max: usize,
+}
+
+impl<K: Eq + Hash, V> Recent<K, V> {
+    /// A map of up to `max` values, and at least of the half of them that was used last.
+    pub(crate) fn new(max: usize) -> Recent<K, V> {
+        Recent {
+            newer: HashMap::default(),
+            older: HashMap::default(),
+            half_max: max / 2,
+        }
+    }
+
+    /// Sets the value of a key.
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        if !self.newer.contains_key(&key) {
+            self.make_room();
+        }
+        self.newer.insert(key, value);
+    }
+
+    /// The value of a key, which is read if it is not remembered.
+    pub(crate) fn get_or_read<E>(
+        &mut self,
+        key: K,
+        read: impl FnOnce() -> Result<V, E>,
+    ) -> Result<&mut V, E> {
+        let mut moved = None;
+        if !self.newer.contains_key(&key) {
+            moved = self.older.remove(&key);
+            self.make_room();
+        }
+        Ok(match self.newer.entry(key) {
+            Entry::Occupied(place) => place.into_mut(),
+            Entry::Vacant(place) => place.insert(match moved {
+                Some(value) => value,
+                None => read()?,
+            }),
+        })
+    }
+
+    fn make_room(&mut self) {
+        if self.newer.len() >= self.half_max {
+            self.older = std::mem::take(&mut self.newer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_lately_is_not_read_again() {
+        let mut recent = Recent::<u32, u32>::new(16);
+        let look = |recent: &mut Recent<u32, u32>, key| {
+            let mut reads = 0;
+            let value = recent.get_or_read(key, || {
+                reads += 1;
+                Ok::<_, ()>(key * 10)
+            });
+            assert_eq!(value, Ok(&mut (key * 10)));
+            assert!(recent.newer.len() + recent.older.len() <= 16);
+            reads
+        };
+        for key in 1..100 {
+            assert_eq!(look(&mut recent, key), 1);
+            // One that is used all the time stays.
+            assert_eq!(look(&mut recent, 0), u32::from(key == 1));
+            assert_eq!(look(&mut recent, key.saturating_sub(2)), 0);
+        }
+        assert_eq!(look(&mut recent, 50), 1);
+        recent.insert(51, 510);
+        assert_eq!(look(&mut recent, 51), 0);
+        assert_eq!(recent.get_or_read(52, || Err(())), Err(()));
+        assert_eq!(look(&mut recent, 52), 1);
+    }
+}
