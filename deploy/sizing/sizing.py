@@ -37,7 +37,7 @@ INPUTS = [
     ("A node of Tidings",),
     ("node_vcpu", "vCPU of a machine", 8, 8, 8, CHOSEN, "with 4 GB for each"),
     ("node_sessions", "sessions of a machine at most", 500_000, 300_000, 100_000, ASSUMED, "the default of cluster.sessions_max is 100,000; more is a matter of memory"),
-    ("session_kb", "KB of memory for a session", 9.6, 9.6, 20, MEASURED, "middle: 4.9 in the process and about 4.7 in the kernel; idle, embedded store"),
+    ("session_kb", "KB of memory for a session", 6.4, 6.4, 20, MEASURED, "middle: 2.35 in the process and 4.04 in the kernel; idle, embedded store"),
     ("message_us", "µs of CPU for a message", 200, 450, 900, MEASURED, "(!) middle: one node, one Cassandra node, 360 messages a second, what a node does all the time included; busier nodes need less"),
     ("delivery_us", "µs of CPU for a delivery", 2, 4, 8, MEASURED, "middle: 518,000 a second on a machine of two cores, generator included, so 3.9 at most; within one node"),
     ("heartbeat_us", "µs of CPU for a heartbeat", 20, 40, 80, ASSUMED, ""),

@@ -44,10 +44,17 @@ pub struct UserHub {
     inner: Mutex<Inner>,
     /// Whether the user is shown how far others have read.
     is_shown: AtomicBool,
-    /// When the user's inbox was last looked at in the store, in milliseconds; 0 if never.
+    looks: OnceLock<Box<Looks>>,
+}
+
+/// The looks at a user's inbox in the store. Only where several servers share it there are any.
+#[derive(Debug, Default)]
+struct Looks {
+    /// When the last was, in milliseconds; 0 if never.
     refreshed: AtomicU64,
-    /// Looking at it.
-    pub(crate) looking: SingleFlight,
+    /// The conversations of which the inbox does not say how far they are, as of then.
+    reading_logs: Mutex<Vec<ConversationId>>,
+    looking: SingleFlight,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +63,6 @@ struct Inner {
     /// What each conversation contributes to the digest, in the order of their handles and ids.
     parts: Vec<(Place, Part)>,
     sum: Part,
-    reading_logs: Vec<ConversationId>,
 }
 
 /// A conversation, as sessions name it.
@@ -131,6 +137,8 @@ impl Hub {
         {
             inner.sessions.remove(oldest).close(Code::Replaced);
         }
+        // Mostly it is the only one: no room for more.
+        inner.sessions.reserve_exact(1);
         inner.sessions.push(session.clone());
         let is_first = inner.sessions.len() == 1;
         drop(inner);
@@ -272,23 +280,28 @@ impl UserHub {
     /// When the user's inbox was last looked at in the store.
     #[must_use]
     pub fn refreshed(&self) -> Time {
-        Time(self.refreshed.load(Ordering::Relaxed))
+        Time(self.looks().refreshed.load(Ordering::Relaxed))
     }
 
     /// The user's inbox was looked at.
     pub fn set_refreshed(&self, at: Time) {
-        self.refreshed.fetch_max(at.0, Ordering::Relaxed);
+        self.looks().refreshed.fetch_max(at.0, Ordering::Relaxed);
+    }
+
+    /// Looking at it.
+    pub(crate) fn looking(&self) -> &SingleFlight {
+        &self.looks().looking
     }
 
     /// The conversations of which the inbox does not say how far they are.
     #[must_use]
     pub fn reading_logs(&self) -> Vec<ConversationId> {
-        self.lock().reading_logs.clone()
+        self.looks().reading_logs().clone()
     }
 
     /// Says which conversations those are, as of the last look.
     pub fn set_reading_logs(&self, conversations: Vec<ConversationId>) {
-        self.lock().reading_logs = conversations;
+        *self.looks().reading_logs() = conversations;
     }
 
     /// The conversations that contribute to the digest.
@@ -422,8 +435,20 @@ impl UserHub {
         }
     }
 
+    fn looks(&self) -> &Looks {
+        self.looks.get_or_init(Box::default)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Looks {
+    fn reading_logs(&self) -> MutexGuard<'_, Vec<ConversationId>> {
+        self.reading_logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

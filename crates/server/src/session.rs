@@ -7,13 +7,14 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tidings_core::{DeviceId, UserId};
 use tidings_protocol::{Code, Encoding, ServerFrame};
-use tokio::sync::Notify;
 
 /// Who asks for something: a device of a user, perhaps over a live session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +138,6 @@ pub struct Session {
     pub short: bool,
     limits: QueueLimits,
     queue: Mutex<Queue>,
-    wake: Notify,
     /// Sends that were accepted and not answered yet.
     pub sends_outstanding: AtomicUsize,
 }
@@ -149,6 +149,10 @@ struct Queue {
     closed: Option<Code>,
     /// Whether all that waits may wait for more.
     lingers: bool,
+    /// Whether there may be something to drain that the transport has not looked at.
+    is_woken: bool,
+    /// The transport, if it waits.
+    waiter: Option<Waker>,
 }
 
 /// What a transport finds in the queue.
@@ -173,7 +177,6 @@ impl Session {
             short: manner.short && manner.encoding == Encoding::Cbor,
             limits,
             queue: Mutex::default(),
-            wake: Notify::new(),
             sends_outstanding: AtomicUsize::new(0),
         }
     }
@@ -198,8 +201,7 @@ impl Session {
             queue.frames.push_front(bytes);
             queue.lingers = false;
         }
-        drop(queue);
-        self.wake.notify_one();
+        wake(queue);
     }
 
     /// Queues encoded bytes. Past the bound the session is closed: it is slow, and will resume by its
@@ -210,8 +212,7 @@ impl Session {
             return;
         }
         queue.lingers = false;
-        drop(queue);
-        self.wake.notify_one();
+        wake(queue);
     }
 
     /// Queues an event that can wait a moment for others to be written with. Answers whether it is the first
@@ -225,8 +226,7 @@ impl Session {
             return false;
         }
         if queue.closed.is_some() {
-            drop(queue);
-            self.wake.notify_one();
+            wake(queue);
             return false;
         }
         queue.lingers |= is_first;
@@ -236,10 +236,8 @@ impl Session {
     /// What waits for more is written now.
     pub fn linger_no_more(&self) {
         let mut queue = self.lock();
-        let lingered = std::mem::take(&mut queue.lingers);
-        drop(queue);
-        if lingered {
-            self.wake.notify_one();
+        if std::mem::take(&mut queue.lingers) {
+            wake(queue);
         }
     }
 
@@ -252,8 +250,7 @@ impl Session {
                 _ => queue.close(reason),
             }
         }
-        drop(queue);
-        self.wake.notify_one();
+        wake(queue);
     }
 
     /// Whether the session is closed, or about to be.
@@ -304,17 +301,50 @@ impl Session {
 
     /// Waits until there may be something to drain. Cancel-safe; one waiter at a time.
     pub async fn wait(&self) {
-        self.wake.notified().await;
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_wait(cx)).await;
+    }
+
+    /// As [`Session::wait`]. Whoever asks is woken until somebody else asks.
+    pub fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        if std::mem::take(&mut queue.is_woken) {
+            return Poll::Ready(());
+        }
+        match &mut queue.waiter {
+            Some(waiter) => waiter.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// A send was answered.
     pub fn send_settled(&self) {
         self.sends_outstanding.fetch_sub(1, Ordering::Relaxed);
-        self.wake.notify_one();
+        wake(self.lock());
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who waits, until it is dropped: nobody is woken then, nor held in memory for it.
+struct Waiting<'s>(&'s Session);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiter = None;
+    }
+}
+
+/// There may be something to drain: says so to the transport, now or when it asks.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    queue.is_woken = true;
+    let waiter = queue.waiter.take();
+    drop(queue);
+    if let Some(waiter) = waiter {
+        waiter.wake();
     }
 }
 

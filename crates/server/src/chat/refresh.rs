@@ -36,7 +36,7 @@ impl Chat {
         let Some(hub) = self.hub.user(user) else {
             return Ok(());
         };
-        hub.looking
+        hub.looking()
             .run(self.refresh_now(user, &hub))
             .await
             .map(|_| ())

@@ -13,7 +13,7 @@ use crate::session::{Manner, Session};
 
 /// A session and what it is known by elsewhere. Dropped, it is forgotten everywhere.
 pub(super) struct Live {
-    app: Arc<App>,
+    pub(super) app: Arc<App>,
     transport: Transport,
     /// The session.
     pub(super) session: Arc<Session>,

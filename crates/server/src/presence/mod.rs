@@ -48,7 +48,7 @@ pub struct Presence {
 #[derive(Default)]
 struct Inner {
     people: People,
-    /// Every open session and whom it watches.
+    /// The open sessions that watch somebody.
     watching: HashMap<u64, Watching>,
     /// The sessions that watch a user.
     watchers: HashMap<UserId, BTreeSet<u64>>,
@@ -135,11 +135,6 @@ impl Presence {
         let user = session.caller.user;
         let lasts_ms = heartbeat_ms.saturating_add(self.settings.offline_after_ms);
         let mut inner = self.lock();
-        let watching = Watching {
-            session: session.clone(),
-            users: Vec::new(),
-        };
-        inner.watching.insert(session.id, watching);
         if inner
             .people
             .opened(user, session.id, lasts_ms, self.clock.now())
@@ -168,9 +163,7 @@ impl Presence {
         let now = self.clock.now();
         let grace_ends = now.plus_millis(self.settings.drop_grace_ms);
         let mut inner = self.lock();
-        if let Some(watching) = inner.watching.remove(&session.id) {
-            inner.unwatch(session.id, &watching.users);
-        }
+        inner.unwatch(session.id);
         inner
             .people
             .closed(session.caller.user, session.id, grace_ends);
@@ -199,14 +192,20 @@ impl Presence {
         users.dedup();
         {
             let mut inner = self.lock();
-            let Some(watching) = inner.watching.get_mut(&session.id) else {
+            if !inner.people.is_open(session.caller.user, session.id) {
                 // It has closed meanwhile.
                 return Ok(());
-            };
-            let before = std::mem::replace(&mut watching.users, users.clone());
-            inner.unwatch(session.id, &before);
+            }
+            inner.unwatch(session.id);
             for user in &users {
                 inner.watchers.entry(*user).or_default().insert(session.id);
+            }
+            if !users.is_empty() {
+                let watching = Watching {
+                    session: session.clone(),
+                    users: users.clone(),
+                };
+                inner.watching.insert(session.id, watching);
             }
         }
         for user in users {
@@ -376,8 +375,9 @@ impl Presence {
 }
 
 impl Inner {
-    fn unwatch(&mut self, session: u64, users: &[UserId]) {
-        for user in users {
+    fn unwatch(&mut self, session: u64) {
+        let watching = self.watching.remove(&session);
+        for user in watching.iter().flat_map(|watching| &watching.users) {
             if let Some(watchers) = self.watchers.get_mut(user) {
                 watchers.remove(&session);
                 if watchers.is_empty() {

@@ -53,6 +53,8 @@ impl People {
     /// A session was opened. Answers whether the user came online by it.
     pub(super) fn opened(&mut self, user: UserId, session: u64, lasts_ms: u64, now: Time) -> bool {
         let person = self.people.entry(user).or_default();
+        // Mostly it is the only one: no room for more.
+        person.sessions.reserve_exact(1);
         person.sessions.push(Alive {
             session,
             lasts_ms,
@@ -96,6 +98,14 @@ impl People {
         } else if person.sessions.is_empty() {
             self.people.remove(&user);
         }
+    }
+
+    /// Whether a session is open.
+    pub(super) fn is_open(&self, user: UserId, session: u64) -> bool {
+        self.people.get(&user).is_some_and(|person| {
+            let mut sessions = person.sessions.iter();
+            sessions.any(|alive| alive.session == session)
+        })
     }
 
     /// Whether a user is online.

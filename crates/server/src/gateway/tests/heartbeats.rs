@@ -24,7 +24,7 @@ async fn hold(world: &World, person: &Person) -> oneshot::Sender<()> {
             begin.send(()).unwrap();
             released.await
         };
-        hub.looking.run(work).await
+        hub.looking().run(work).await
     });
     begun.await.unwrap();
     release

@@ -64,6 +64,11 @@ impl Reader {
         self.waiting.extend_from_slice(bytes);
     }
 
+    /// Whether nothing of a message is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.parts.is_none()
+    }
+
     /// The next message, if it is there as a whole.
     ///
     /// # Errors

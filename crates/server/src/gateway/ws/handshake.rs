@@ -44,7 +44,7 @@ pub(in crate::gateway) async fn connect(
         match upgrade.await {
             Ok(upgraded) => {
                 let socket = Socket::new(upgraded, encoding, bytes_max);
-                super::run(app, socket, encoding, offer).await;
+                super::begin(app, socket, encoding, offer).await;
             }
             Err(error) => tracing::debug!(%error, "a connection did not become a WebSocket"),
         }

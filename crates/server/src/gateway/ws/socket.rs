@@ -1,6 +1,6 @@
 //! A WebSocket as the sessions see it: whole frames in, batches of frames out. Between frames it holds no
-//! buffers: what comes is read into one that all connections of a thread share, what goes is written from
-//! one that lives as long as the write.
+//! buffers: what comes is read into one that all connections of a thread share, and is put together and written
+//! in what lives as long as a frame is read or written.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -27,14 +27,22 @@ thread_local! {
 pub(super) struct Socket {
     io: TokioIo<Upgraded>,
     encoding: Encoding,
-    reader: Reader,
-    /// What is being written, and how much of it is: a write that is broken off is finished by the next, so
-    /// that no frame is ever sent by half.
-    output: Vec<u8>,
-    written: usize,
+    message_bytes_max: usize,
+    /// While part of something has come.
+    reader: Option<Box<Reader>>,
+    /// While something is being written: a write that is broken off is finished by the next, so that no frame is
+    /// ever sent by half.
+    output: Option<Box<Output>>,
     /// What the client's last ping wants to hear; an older one need not be answered (section 5.5.3).
-    pong: Option<Bytes>,
+    pong: Option<Box<[u8]>>,
     is_closed_by_client: bool,
+}
+
+/// What is being written, and how much of it is.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 /// What was read.
@@ -76,9 +84,9 @@ impl Socket {
         Socket {
             io: TokioIo::new(upgraded),
             encoding,
-            reader: Reader::new(message_bytes_max),
-            output: Vec::new(),
-            written: 0,
+            message_bytes_max,
+            reader: None,
+            output: None,
             pong: None,
             is_closed_by_client: false,
         }
@@ -94,13 +102,15 @@ impl Socket {
         self.read().now_or_never()
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+    /// As [`Socket::read`].
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         loop {
-            match self.reader.next() {
-                Ok(Some(message)) => return Poll::Ready(self.take(message)),
-                Ok(None) => {}
-                Err(broken) => return Poll::Ready(Read::Broken(broken)),
+            match self.reader.as_mut().map(|reader| reader.next()) {
+                Some(Ok(Some(message))) => return Poll::Ready(self.take(message)),
+                Some(Err(broken)) => return Poll::Ready(Read::Broken(broken)),
+                Some(Ok(None)) | None => {}
             }
+            self.reader.take_if(|reader| reader.is_empty());
             if !ready!(self.poll_fill(cx)) {
                 return Poll::Ready(Read::Gone);
             }
@@ -113,7 +123,10 @@ impl Socket {
             let mut buffer = ReadBuf::new(scratch);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
-                    self.reader.push(buffer.filled());
+                    let reader = self
+                        .reader
+                        .get_or_insert_with(|| Box::new(Reader::new(self.message_bytes_max)));
+                    reader.push(buffer.filled());
                     Poll::Ready(true)
                 }
                 Ok(()) | Err(_) => Poll::Ready(false),
@@ -128,7 +141,7 @@ impl Socket {
             }
             (Message::Text(_) | Message::Binary(_), _) => Read::OtherType,
             (Message::Ping(bytes), _) => {
-                self.pong = Some(bytes);
+                self.pong = Some(Box::from(&*bytes));
                 Read::Control
             }
             (Message::Pong, _) => Read::Control,
@@ -144,36 +157,40 @@ impl Socket {
         self.pong.is_some()
     }
 
-    /// Writes frames together. Broken off, it goes on with the next write.
-    pub(super) async fn write(&mut self, frames: Vec<Bytes>) -> std::io::Result<()> {
+    /// Takes frames to be written together: [`Socket::flush`] writes them.
+    pub(super) fn put(&mut self, frames: Vec<Bytes>) {
         let kind = match self.encoding {
             Encoding::Json => Kind::Text,
             Encoding::Cbor => Kind::Binary,
         };
         let pong = self.pong.take();
-        let all = frames.iter().chain(&pong);
-        self.output
-            .reserve_exact(all.map(|bytes| framing::written_bytes_max(bytes)).sum());
+        let output = &mut self.output.get_or_insert_default().bytes;
+        let all = frames.iter().map(|frame| &**frame).chain(pong.as_deref());
+        output.reserve_exact(all.map(framing::written_bytes_max).sum());
         if let Some(pong) = pong {
-            framing::write(&mut self.output, Kind::Pong, &pong);
+            framing::write(output, Kind::Pong, &pong);
         }
         for frame in frames {
-            framing::write(&mut self.output, kind, &frame);
+            framing::write(output, kind, &frame);
         }
-        self.flush().await
     }
 
-    async fn flush(&mut self) -> std::io::Result<()> {
-        while let Some(rest) = self.output.get(self.written..)
-            && !rest.is_empty()
-        {
-            match self.io.write(rest).await? {
-                0 => return Err(std::io::ErrorKind::WriteZero.into()),
-                count => self.written += count,
+    /// As [`Socket::flush`], if that need not wait.
+    pub(super) fn flush_now(&mut self) -> Option<std::io::Result<()>> {
+        self.flush().now_or_never()
+    }
+
+    /// Writes what was taken. Broken off, it goes on with the next.
+    pub(super) async fn flush(&mut self) -> std::io::Result<()> {
+        while let Some(output) = &mut self.output {
+            match output.bytes.get(output.written..) {
+                Some(rest) if !rest.is_empty() => match self.io.write(rest).await? {
+                    0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                    count => output.written += count,
+                },
+                _ => self.output = None,
             }
         }
-        self.output = Vec::new();
-        self.written = 0;
         self.io.flush().await
     }
 
@@ -183,10 +200,12 @@ impl Socket {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
         payload.truncate(framing::CONTROL_BYTES_MAX);
-        if self.write(frames).await.is_err() {
-            return;
-        }
-        framing::write(&mut self.output, Kind::Close, &payload);
+        self.put(frames);
+        framing::write(
+            &mut self.output.get_or_insert_default().bytes,
+            Kind::Close,
+            &payload,
+        );
         if self.flush().await.is_err() || self.io.shutdown().await.is_err() {
             return;
         }
