@@ -46,6 +46,11 @@ pub fn search_for_earlier(state: &State, command: &Command) -> Search {
     {
         return Search::NotNeeded;
     }
+    search_beyond(state, command)
+}
+
+/// Where to look for what the state does not remember.
+fn search_beyond(state: &State, command: &Command) -> Search {
     match command.after {
         Some(after) if after.generation != state.generation || after.seq > state.seq => {
             Search::Impossible
@@ -161,7 +166,7 @@ fn earlier_try(
         Earlier::Found { seq, at } => Ok(Some(Decision::Already { seq, at })),
         Earlier::Absent => Ok(None),
         Earlier::Incomplete => Err(Reject::Unsettled),
-        Earlier::NotSearched => match search_for_earlier(state, command) {
+        Earlier::NotSearched => match search_beyond(state, command) {
             Search::NotNeeded => Ok(None),
             Search::Above(_) | Search::Newest | Search::Impossible => Err(Reject::Unsettled),
         },

@@ -69,10 +69,17 @@ impl State {
     /// The newest entry with this author and client id among those that the state remembers.
     #[must_use]
     pub fn find_recent(&self, author: UserId, client_id: ClientId) -> Option<&Recent> {
-        self.recent
-            .iter()
-            .rev()
-            .find(|recent| recent.client_id == client_id && recent.author == author)
+        // Asked of all of them for every message: as numbers, ids are compared in a step.
+        let wanted = u128::from_ne_bytes(client_id.0);
+        let is_wanted = |recent: &Recent| {
+            u128::from_ne_bytes(recent.client_id.0) == wanted && recent.author == author
+        };
+        let find = |part: &[Recent]| part.iter().rposition(is_wanted);
+        let (older, newer) = self.recent.as_slices();
+        match find(newer) {
+            Some(place) => newer.get(place),
+            None => older.get(find(older)?),
+        }
     }
 }
 

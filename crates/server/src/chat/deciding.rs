@@ -100,16 +100,20 @@ impl Chat {
             .earlier(conversation, &decided.state, command, overlay)
             .await?;
         let behind = decided.behind.is_behind(queued);
-        let is_retry = matches!(earlier, Earlier::Found { .. })
-            || decided
-                .state
-                .find_recent(command.author, command.client_id)
-                .is_some();
-        if behind && !is_retry {
+        let is_retry = |decided: &Decided| {
+            let recent = || decided.state.find_recent(command.author, command.client_id);
+            matches!(earlier, Earlier::Found { .. }) || recent().is_some()
+        };
+        if behind && !is_retry(decided) {
             return Err(Problem::new(Code::Behind));
         }
         let facts = self.facts(&decided.state, &decided.members, queued).await?;
-        if !is_retry {
+        let names_users = queued.direct_with.is_some()
+            || matches!(
+                command.action,
+                Action::Create { .. } | Action::Invite { .. }
+            );
+        if names_users && !is_retry(decided) {
             self.check_users_exist(&command.action, queued.direct_with)
                 .await?;
             if let (0, Some(other)) = (decided.state.seq, queued.direct_with) {

@@ -567,6 +567,7 @@ impl Scenario for Chat {
         }
         if now >= end {
             if now >= end + SETTLE_WITHIN || self.is_settled() {
+                self.sums.settled_after = now.saturating_duration_since(end);
                 return Step::Done;
             }
             return Step::WaitUntil(now + Duration::from_millis(10));

@@ -1,5 +1,7 @@
 //! What all pairs saw, added up, and the report of it.
 
+use std::time::Duration;
+
 use super::Chat;
 use crate::args::{Acknowledge, ChatArgs, Common, Mode};
 use crate::arrivals::Faults;
@@ -17,6 +19,8 @@ pub(super) struct Sums {
     pub(super) to_delivered: Latency,
     pub(super) to_read: Latency,
     pub(super) lag: Latency,
+    /// For so long after the end there was something to wait for.
+    pub(super) settled_after: Duration,
     pub(super) refusals: Refusals,
     pub(super) faults: Faults,
     pub(super) unanswered: u64,
@@ -33,6 +37,7 @@ impl Sums {
         self.to_delivered.add(&other.to_delivered);
         self.to_read.add(&other.to_read);
         self.lag.add(&other.lag);
+        self.settled_after = self.settled_after.max(other.settled_after);
         self.refusals.add(other.refusals);
         for (index, peer) in chat.peers.iter().enumerate() {
             self.unanswered += peer.outbox.len() as u64;
@@ -86,6 +91,7 @@ impl Sums {
         self.to_delivered.report("send_to_delivered", &mut report);
         self.to_read.report("send_to_read", &mut report);
         self.lag.report("generator_lag", &mut report);
+        report.put("settled_after_s", self.settled_after.as_secs_f64());
         report.put_fault("lost", self.faults.lost);
         report.put_fault("doubled", self.faults.doubled);
         report.put_fault("reordered", self.faults.reordered);
