@@ -9,8 +9,7 @@ pub(super) struct Malformed;
 
 /// The answer to an offer of `permessage-deflate`: each message stands for itself, in both directions. (RFC 7692,
 /// section 7.1.1: the server may say so whatever was offered.)
-const DEFLATE: &str =
-    "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 /// The same to an offer that names the server's window: the answer must name it too (section 7.1.2.1).
 const DEFLATE_AND_WINDOW: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
 
@@ -233,7 +232,10 @@ mod tests {
                 &["permessage-deflate; client_max_window_bits=\"1 0\""],
                 REFUSED,
             ),
-            (&["permessage-deflate; client_max_window_bits=\"\""], REFUSED),
+            (
+                &["permessage-deflate; client_max_window_bits=\"\""],
+                REFUSED,
+            ),
             (&["permessage-deflate", "=x"], REFUSED),
             (&["permessage-deflate, é"], REFUSED),
         ] {
