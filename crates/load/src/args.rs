@@ -43,6 +43,9 @@ pub struct Common {
     /// How frames are written.
     #[arg(long, global = true, value_enum, default_value = "short")]
     pub encoding: EncodingArg,
+    /// Offer compression (`permessage-deflate`), and read messages that come compressed.
+    #[arg(long, global = true)]
+    pub compress: bool,
     /// Threads of the generator.
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: u16,

@@ -87,6 +87,7 @@ pub fn play<S: Scenario + Send>(
         addresses: server.addresses().to_vec(),
         encoding: common.encoding.into(),
         short: common.encoding == EncodingArg::Short,
+        compresses: common.compress,
         at_once: (common.opening_at_once as usize / parts.len().max(1)).max(1),
         heartbeat_ms: schedule.heartbeat_ms,
         others: 0,

@@ -13,7 +13,7 @@ use tidings_protocol::{ClientFrame, Encoding, ServerFrame};
 use crate::Error;
 use crate::latency::Latency;
 use crate::session::{Input, Sessions, Stage};
-use crate::websocket::{self, Frame, Opcode};
+use crate::websocket::{self, Frame, Inflater, Opcode};
 
 /// Request ids from here on are the scenarios'; those below are the engine's own.
 pub const FIRST_REQUEST_ID: u64 = 2;
@@ -80,6 +80,8 @@ pub struct Opening {
     pub encoding: Encoding,
     /// Whether short forms are wished for.
     pub short: bool,
+    /// Whether the server is to compress.
+    pub compresses: bool,
     /// How many are opened at the same time.
     pub at_once: usize,
     /// The heartbeat to wish for.
@@ -110,6 +112,7 @@ pub struct Heartbeats {
 pub struct Engine {
     poll: Poll,
     buffer: Vec<u8>,
+    inflater: Inflater,
     opening: Opening,
     began: Vec<Instant>,
     waiting: usize,
@@ -152,6 +155,7 @@ impl Engine {
         Ok(Engine {
             poll,
             buffer: vec![0; READ_BUFFER_BYTES],
+            inflater: Inflater::default(),
             began: Vec::with_capacity(tokens.len()),
             waiting: tokens.len(),
             under_way: 0,
@@ -232,7 +236,8 @@ impl Engine {
                     self.opening.address(index)
                 )))?;
             let host = self.opening.address(index).to_string();
-            let request = websocket::upgrade_request(&host, self.opening.encoding.subprotocol());
+            let subprotocol = self.opening.encoding.subprotocol();
+            let request = websocket::upgrade_request(&host, subprotocol, self.opening.compresses);
             self.sessions.put_raw(index, request.as_bytes());
             self.began.push(now);
             self.waiting -= 1;
@@ -331,6 +336,11 @@ impl Engine {
         if stage == Stage::Upgrading {
             match websocket::parse_upgrade(input) {
                 Ok(Some(taken)) => {
+                    let head = input.get(..taken).unwrap_or_default();
+                    if self.opening.compresses && !websocket::agrees_to_compress(head) {
+                        let hint = "the server does not compress: see sessions.compress_from_bytes";
+                        return Err(Error::Server(hint.to_owned()));
+                    }
                     input = input.get(taken..).unwrap_or_default();
                     self.say_hello(index);
                 }
@@ -389,8 +399,17 @@ impl Engine {
         frame: Frame<'_>,
         scenario: &mut S,
     ) -> Result<(), Error> {
-        let payload = match frame {
-            Frame::Data(payload) => payload,
+        let decoded = match frame {
+            Frame::Data(payload) => self.opening.encoding.decode(payload),
+            Frame::Compressed(payload) if self.opening.compresses => {
+                match self.inflater.inflate(payload) {
+                    Ok(message) => self.opening.encoding.decode(message),
+                    Err(error) => return self.lost(index, &error.to_string()),
+                }
+            }
+            Frame::Compressed(_) => {
+                return self.lost(index, "it compresses, which was not agreed on");
+            }
             Frame::Ping(payload) => {
                 self.sessions.put(index, Opcode::Pong, payload);
                 return Ok(());
@@ -399,7 +418,7 @@ impl Engine {
             Frame::Close => return self.lost(index, "the server closed the connection"),
         };
         self.sessions.traffic.down_frames += 1;
-        let frame = match self.opening.encoding.decode(payload) {
+        let frame = match decoded {
             Ok(frame) => frame,
             Err(error) => return self.lost(index, &format!("a frame that is none: {error}")),
         };

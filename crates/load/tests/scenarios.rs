@@ -89,3 +89,14 @@ fn devices_come_back_to_all_that_waited() {
     assert_eq!(number(&report, "messages"), 600.0);
     assert_eq!(number(&report, "devices_level"), 30.0);
 }
+
+#[test]
+fn pages_come_compressed_if_asked_for() {
+    let bytes = |more: &str| {
+        let report = play(&format!(
+            "offline --devices 4 --waiting 60 --senders 2 --encoding json {more}"
+        ));
+        number(&report, "wire_down_bytes_per_message")
+    };
+    assert!(bytes("--compress") < bytes("") / 2.0);
+}

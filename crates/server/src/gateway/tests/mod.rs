@@ -1,5 +1,6 @@
 //! What is the gateway's own, over real sockets.
 
+mod compressed;
 mod heartbeats;
 mod http;
 mod polling;

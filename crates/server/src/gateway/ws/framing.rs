@@ -1,6 +1,9 @@
-//! The frames of RFC 6455, section 5, as a server reads and writes them: bytes in, messages out, no I/O.
+//! The frames of RFC 6455, section 5, as a server reads and writes them: bytes in, messages out, no I/O. Next, for
+//! messages that are compressed: [`deflate`].
 
 use bytes::{Buf, Bytes, BytesMut};
+
+use super::deflate;
 
 /// What is wrong with what a client sends: nothing after it can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub(super) enum Broken {
     NotUtf8,
     /// A message is longer than the limit.
     TooLong,
+    /// A compressed message is not what the agreed compression makes.
+    NotDeflate,
 }
 
 /// A message, whole and unmasked.
@@ -39,21 +44,36 @@ pub(super) enum Kind {
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
 /// The longest header that is written: masks are the client's.
 const HEADER_BYTES_MAX: usize = 10;
+/// The bits of a header's first byte: the last frame of a message; a compressed one (RFC 7692, section 6); the rest
+/// has no meaning here.
+const FINAL: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
+const RESERVED: u8 = 0x30;
 
 /// Puts messages together. Holds no memory between messages.
 #[derive(Debug)]
 pub(super) struct Reader {
     message_bytes_max: usize,
+    /// Whether the client may compress.
+    inflates: bool,
     /// What came and is not read yet.
     waiting: BytesMut,
     /// The message that comes in parts.
-    parts: Option<(Kind, BytesMut)>,
+    parts: Option<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    kind: Kind,
+    is_compressed: bool,
+    bytes: BytesMut,
 }
 
 impl Reader {
-    pub(super) fn new(message_bytes_max: usize) -> Reader {
+    pub(super) fn new(message_bytes_max: usize, inflates: bool) -> Reader {
         Reader {
             message_bytes_max,
+            inflates,
             waiting: BytesMut::new(),
             parts: None,
         }
@@ -79,7 +99,7 @@ impl Reader {
                 return Ok(None);
             };
             let so_far = match (&self.parts, header.kind) {
-                (Some((_, parts)), Kind::Continuation) => parts.len(),
+                (Some(parts), Kind::Continuation) => parts.bytes.len(),
                 _ => 0,
             };
             let room = self.message_bytes_max.saturating_sub(so_far);
@@ -104,7 +124,10 @@ impl Reader {
 
     /// Takes one frame; answers the message that it completes.
     fn take(&mut self, header: &Header, payload: BytesMut) -> Result<Option<Message>, Broken> {
-        let (kind, whole) = match (header.kind, self.parts.take()) {
+        if header.is_compressed && !self.inflates {
+            return Err(Broken::Protocol);
+        }
+        let message = match (header.kind, self.parts.take()) {
             (Kind::Ping, parts) => {
                 self.parts = parts;
                 return Ok(Some(Message::Ping(payload.freeze())));
@@ -121,21 +144,29 @@ impl Reader {
                     Ok(Some(Message::Close))
                 };
             }
-            (Kind::Continuation, Some((kind, mut parts))) => {
-                parts.extend_from_slice(&payload);
-                (kind, parts)
+            (Kind::Continuation, Some(mut parts)) => {
+                parts.bytes.extend_from_slice(&payload);
+                parts
             }
-            (kind @ (Kind::Text | Kind::Binary), None) => (kind, payload),
+            (kind @ (Kind::Text | Kind::Binary), None) => Parts {
+                kind,
+                is_compressed: header.is_compressed,
+                bytes: payload,
+            },
             _ => return Err(Broken::Protocol),
         };
         if !header.is_final {
-            self.parts = Some((kind, whole));
+            self.parts = Some(message);
             return Ok(None);
         }
-        match kind {
+        let whole = match message.is_compressed {
+            true => deflate::inflate(&message.bytes, self.message_bytes_max)?.into(),
+            false => message.bytes.freeze(),
+        };
+        match message.kind {
             Kind::Text if std::str::from_utf8(&whole).is_err() => Err(Broken::NotUtf8),
-            Kind::Text => Ok(Some(Message::Text(whole.freeze()))),
-            _ => Ok(Some(Message::Binary(whole.freeze()))),
+            Kind::Text => Ok(Some(Message::Text(whole))),
+            _ => Ok(Some(Message::Binary(whole))),
         }
     }
 }
@@ -143,6 +174,7 @@ impl Reader {
 #[derive(Debug)]
 struct Header {
     is_final: bool,
+    is_compressed: bool,
     kind: Kind,
     length: u64,
     mask: [u8; 4],
@@ -156,13 +188,16 @@ impl Header {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
-        let is_final = first & 0x80 != 0;
+        let is_final = first & FINAL != 0;
+        let is_compressed = first & COMPRESSED != 0;
         let kind = Kind::of(first & 0x0f).ok_or(Broken::Protocol)?;
         let is_control = matches!(kind, Kind::Close | Kind::Ping | Kind::Pong);
         let short = second & 0x7f;
         let is_masked = second & 0x80 != 0;
-        let has_extension = first & 0x70 != 0;
-        if has_extension
+        // Only the first frame of a message says that it is compressed (RFC 7692, section 6.1).
+        let may_be_compressed = matches!(kind, Kind::Text | Kind::Binary);
+        if first & RESERVED != 0
+            || (is_compressed && !may_be_compressed)
             || !is_masked
             || (is_control && (!is_final || usize::from(short) > CONTROL_BYTES_MAX))
         {
@@ -184,6 +219,7 @@ impl Header {
         };
         Ok(Some(Header {
             is_final,
+            is_compressed,
             kind,
             length,
             mask: *mask,
@@ -221,8 +257,17 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 
 /// Appends one whole frame.
 pub(super) fn write(output: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    write_with(output, FINAL | kind as u8, payload);
+}
+
+/// Appends a message that is compressed: what [`deflate::compress`] made of it.
+pub(super) fn write_compressed(output: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    write_with(output, FINAL | COMPRESSED | kind as u8, payload);
+}
+
+fn write_with(output: &mut Vec<u8>, first: u8, payload: &[u8]) {
     output.reserve(HEADER_BYTES_MAX + payload.len());
-    output.push(0x80 | kind as u8);
+    output.push(first);
     match payload.len() {
         // The guards say that it fits.
         length @ 0..=125 => output.push(length as u8),
@@ -267,7 +312,15 @@ mod tests {
 
     /// All messages of what comes in pieces of this size.
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
-        let mut reader = Reader::new(MAX);
+        read_by(Reader::new(MAX, false), bytes, piece)
+    }
+
+    /// The same, where compression was agreed on.
+    fn inflate(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
+        read_by(Reader::new(MAX, true), bytes, piece)
+    }
+
+    fn read_by(mut reader: Reader, bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
         let mut messages = Vec::new();
         for piece in bytes.chunks(piece.max(1)) {
             reader.push(piece);
@@ -347,8 +400,66 @@ mod tests {
     }
 
     #[test]
+    fn compressed_messages_come_whole_in_parts_and_among_others() {
+        let text = "again and ".repeat(50);
+        let payload = deflate::compress(text.as_bytes()).unwrap();
+        let (first, rest) = payload.split_at(9);
+        let bytes = [
+            frame(0xc1, &payload, [1, 2, 3, 4]),
+            frame(0x81, b"plain", [5; 4]),
+            frame(0x42, first, [6; 4]),
+            frame(0x89, b"?", [7; 4]),
+            frame(0x00, b"", [8; 4]),
+            frame(0x80, rest, [9; 4]),
+        ]
+        .concat();
+        for piece in 1..bytes.len() {
+            let expected = vec![
+                Message::Text(text.clone().into()),
+                Message::Text("plain".into()),
+                Message::Ping("?".into()),
+                Message::Binary(text.clone().into()),
+            ];
+            assert_eq!(inflate(&bytes, piece), Ok(expected), "{piece}");
+        }
+        assert_eq!(read(&bytes, 99), Err(Broken::Protocol), "not agreed on");
+    }
+
+    #[test]
+    fn what_breaks_the_rules_of_compression_is_broken() {
+        let mask = [3; 4];
+        let compress = |message: &[u8]| deflate::compress(message).unwrap();
+        let most = compress(&[b'x'; MAX]);
+        let bomb = compress(&[b'x'; MAX + 1]);
+        let not_utf8 = compress(&[0xff; 100]);
+        for (bytes, broken) in [
+            (frame(0xe2, &most, mask), Broken::Protocol),
+            (frame(0xd2, &most, mask), Broken::Protocol),
+            (frame(0xc9, b"", mask), Broken::Protocol),
+            (frame(0xca, b"", mask), Broken::Protocol),
+            (frame(0xc8, b"", mask), Broken::Protocol),
+            (
+                [frame(0x42, &most[..4], mask), frame(0xc0, &most[4..], mask)].concat(),
+                Broken::Protocol,
+            ),
+            (frame(0xc2, &bomb, mask), Broken::TooLong),
+            (frame(0xc2, &[b'x'; MAX + 1], mask), Broken::TooLong),
+            (frame(0xc1, &not_utf8, mask), Broken::NotUtf8),
+            (frame(0xc2, &most[..4], mask), Broken::NotDeflate),
+            (frame(0xc2, b"", mask), Broken::NotDeflate),
+            (frame(0xc2, &[0xff; 9], mask), Broken::NotDeflate),
+        ] {
+            for piece in [1, bytes.len()] {
+                assert_eq!(inflate(&bytes, piece), Err(broken), "{bytes:x?}");
+            }
+        }
+        let expected = vec![Message::Binary(vec![b'x'; MAX].into())];
+        assert_eq!(inflate(&frame(0xc2, &most, mask), 99), Ok(expected));
+    }
+
+    #[test]
     fn nothing_is_kept_between_messages() {
-        let mut reader = Reader::new(1 << 20);
+        let mut reader = Reader::new(1 << 20, false);
         reader.push(&frame(0x82, &vec![0; 1 << 20], [1; 4]));
         assert!(reader.next().unwrap().is_some());
         assert_eq!(reader.waiting.capacity(), 0);
@@ -361,6 +472,7 @@ mod tests {
             let whole = read(&bytes, bytes.len());
             let pieces = read(&bytes, piece);
             prop_assert_eq!(whole, pieces);
+            prop_assert_eq!(inflate(&bytes, bytes.len()), inflate(&bytes, piece));
         }
 
         #[test]

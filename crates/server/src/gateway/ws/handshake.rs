@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use tidings_protocol::{Code, Encoding, Problem};
 
+use super::extensions;
 use super::hello::Offer;
 use super::socket::Socket;
 use crate::gateway::extract::Anybody;
@@ -33,6 +34,10 @@ pub(in crate::gateway) async fn connect(
         Problem::new(Code::Invalid)
             .detail("ask for the subprotocol tidings.v1.json or tidings.v1.cbor")
     })?;
+    let compress_from_bytes = app.settings.sessions.compress_from_bytes;
+    let extension = extensions::answer(request.headers())
+        .map_err(|_| Problem::new(Code::Invalid).detail("Sec-WebSocket-Extensions is malformed"))?
+        .filter(|_| compress_from_bytes > 0);
     let token = credentials::token_of(&app.settings, request.headers(), &Method::GET);
     let offer = Offer {
         token: token.map(|token| token.map(str::to_owned)),
@@ -43,7 +48,8 @@ pub(in crate::gateway) async fn connect(
     tokio::spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
-                let socket = Socket::new(upgraded, encoding, bytes_max);
+                let from_bytes = extension.map_or(0, |_| compress_from_bytes);
+                let socket = Socket::new(upgraded, encoding, bytes_max, from_bytes);
                 super::begin(app, socket, encoding, offer).await;
             }
             Err(error) => tracing::debug!(%error, "a connection did not become a WebSocket"),
@@ -58,6 +64,10 @@ pub(in crate::gateway) async fn connect(
         (header::SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol()),
     ] {
         headers.insert(name, axum::http::HeaderValue::from_static(value));
+    }
+    if let Some(extension) = extension {
+        let value = axum::http::HeaderValue::from_static(extension);
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
     }
     if let Ok(accept) = accept_of(&key).parse() {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);

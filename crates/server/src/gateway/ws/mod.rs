@@ -4,6 +4,8 @@
 //! ([`dispatch::hand_over`]), other requests to their handler, one after the other
 //! ([`dispatch::handle`]). All answers and events come back through the session's queue.
 
+mod deflate;
+mod extensions;
 mod framing;
 mod handshake;
 mod hello;

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tidings_protocol::{Code, Encoding};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
+use super::deflate;
 use super::framing::{self, Broken, Kind, Message, Reader};
 
 /// Bytes that are read at a time.
@@ -28,6 +29,8 @@ pub(super) struct Socket {
     io: TokioIo<Upgraded>,
     encoding: Encoding,
     message_bytes_max: usize,
+    /// Messages of at least so many bytes are compressed. 0: nobody compresses, for it was not agreed on.
+    compress_from_bytes: u32,
     /// While part of something has come.
     reader: Option<Box<Reader>>,
     /// While something is being written: a write that is broken off is finished by the next, so that no frame is
@@ -64,7 +67,7 @@ impl Broken {
     /// What the client is told.
     pub(super) fn code(self) -> Code {
         match self {
-            Broken::Protocol | Broken::NotUtf8 => Code::MalformedFrame,
+            Broken::Protocol | Broken::NotUtf8 | Broken::NotDeflate => Code::MalformedFrame,
             Broken::TooLong => Code::FrameTooLarge,
         }
     }
@@ -73,18 +76,24 @@ impl Broken {
     pub(super) fn close_code(self) -> u16 {
         match self {
             Broken::Protocol => 1002,
-            Broken::NotUtf8 => 1007,
+            Broken::NotUtf8 | Broken::NotDeflate => 1007,
             Broken::TooLong => 1009,
         }
     }
 }
 
 impl Socket {
-    pub(super) fn new(upgraded: Upgraded, encoding: Encoding, message_bytes_max: usize) -> Socket {
+    pub(super) fn new(
+        upgraded: Upgraded,
+        encoding: Encoding,
+        message_bytes_max: usize,
+        compress_from_bytes: u32,
+    ) -> Socket {
         Socket {
             io: TokioIo::new(upgraded),
             encoding,
             message_bytes_max,
+            compress_from_bytes,
             reader: None,
             output: None,
             pong: None,
@@ -123,9 +132,10 @@ impl Socket {
             let mut buffer = ReadBuf::new(scratch);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
-                    let reader = self
-                        .reader
-                        .get_or_insert_with(|| Box::new(Reader::new(self.message_bytes_max)));
+                    let reader = self.reader.get_or_insert_with(|| {
+                        let inflates = self.compress_from_bytes > 0;
+                        Box::new(Reader::new(self.message_bytes_max, inflates))
+                    });
                     reader.push(buffer.filled());
                     Poll::Ready(true)
                 }
@@ -170,8 +180,15 @@ impl Socket {
         if let Some(pong) = pong {
             framing::write(output, Kind::Pong, &pong);
         }
+        let from_bytes = match self.compress_from_bytes {
+            0 => usize::MAX,
+            bytes => bytes as usize,
+        };
         for frame in frames {
-            framing::write(output, kind, &frame);
+            match (frame.len() >= from_bytes).then(|| deflate::compress(&frame)) {
+                Some(Some(smaller)) => framing::write_compressed(output, kind, &smaller),
+                _ => framing::write(output, kind, &frame),
+            }
         }
     }
 
