@@ -94,7 +94,7 @@ fn devices_come_back_to_all_that_waited() {
 fn pages_come_compressed_if_asked_for() {
     let bytes = |more: &str| {
         let report = play(&format!(
-            "offline --devices 4 --waiting 60 --senders 2 --encoding json {more}"
+            "offline --devices 4 --waiting 60 --senders 2 --encoding json --set sessions.compress_from_bytes=1024 {more}"
         ));
         number(&report, "wire_down_bytes_per_message")
     };

@@ -260,9 +260,9 @@ section! {
         heartbeat_grace_ms: u64 [0..=DAY_MS] = 15_000,
         /// How long after connecting the first frame may take, in milliseconds.
         hello_within_ms: u64 [1..=HOUR_MS] = 10_000,
-        /// Messages to a WebSocket of at least so many bytes are compressed, for clients that offer `permessage-deflate`.
-        /// 0: that offer is declined.
-        compress_from_bytes: u32 [0..=1_073_741_824] = 1_024,
+        /// Messages to a WebSocket of at least so many bytes (1024, say) are compressed, for clients that offer
+        /// `permessage-deflate`. 0: that offer is declined.
+        compress_from_bytes: u32 [0..=1_073_741_824] = 0,
         /// Open sessions of one device; one more closes the oldest.
         sessions_per_device_max: usize [1..=1_000] = 4,
         /// Frames that may wait for a slow client.

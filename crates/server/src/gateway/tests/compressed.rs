@@ -151,13 +151,18 @@ async fn conversation(world: &World, of: &Person, with: &Person) -> Value {
     conversation
 }
 
+/// A server that compresses.
+async fn compressing() -> World {
+    World::with(|settings| settings.sessions.compress_from_bytes = 1_024).await
+}
+
 fn history(conversation: &Value) -> Value {
     json!({ "history": { "id": 5, "conversation": conversation, "after": 0, "limit": 100 } })
 }
 
 #[tokio::test]
 async fn pages_come_compressed_to_who_offers_it() {
-    let world = World::new().await;
+    let world = compressing().await;
     let (ada, bob) = (world.person("ada").await, world.person("bob").await);
     let conversation = conversation(&world, &ada, &bob).await;
     for encoding in [Encoding::Json, Encoding::Cbor] {
@@ -178,8 +183,8 @@ async fn pages_come_compressed_to_who_offers_it() {
 
 #[tokio::test]
 async fn who_does_not_offer_it_never_sees_it() {
-    let world = World::new().await;
-    let off = World::with(|settings| settings.sessions.compress_from_bytes = 0).await;
+    let world = compressing().await;
+    let off = World::new().await;
     let unfit =
         "sec-websocket-extensions: permessage-deflate; server_max_window_bits=9, x-other\r\n";
     for (number, (world, headers)) in [(&world, ""), (&world, unfit), (&off, OFFER)]
@@ -209,7 +214,7 @@ async fn who_does_not_offer_it_never_sees_it() {
 
 #[tokio::test]
 async fn compressed_messages_that_break_the_rules_end_the_connection() {
-    let world = World::new().await;
+    let world = compressing().await;
     let bob = world.person("bob").await;
     let whole = deflate(&[b' '; 5_000]);
     let half = &whole[..whole.len() / 2];
