@@ -53,7 +53,14 @@ impl Chat {
             {
                 Ok((seq, at)) => {
                     decided.behind.settled(queued, Ok(()));
-                    decided.accepted.push(Accepted { index, seq, at });
+                    // Nothing is appended for what was an entry before.
+                    let is_new = decided.entries.len() > before;
+                    decided.accepted.push(Accepted {
+                        index,
+                        seq,
+                        at,
+                        is_new,
+                    });
                 }
                 Err(problem) => {
                     decided.behind.settled(queued, Err(&problem));

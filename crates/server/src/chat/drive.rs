@@ -31,6 +31,8 @@ pub(super) struct Accepted {
     pub index: usize,
     pub seq: Seq,
     pub at: Time,
+    /// It became one just now, and by this command.
+    pub is_new: bool,
 }
 
 /// A batch as it was decided.
@@ -47,13 +49,6 @@ pub(super) struct Decided {
     /// The state after the batch, and the members that it names.
     pub state: State,
     pub members: MemberMap,
-}
-
-impl Decided {
-    /// Whether this entry is one of the batch.
-    fn is_new(&self, seq: Seq) -> bool {
-        self.entries.first().is_some_and(|first| first.seq() <= seq)
-    }
 }
 
 impl Chat {
@@ -350,41 +345,42 @@ impl Chat {
         batch: Vec<Queued>,
         decided: &Decided,
     ) -> Vec<Saying> {
-        let mut answers: Vec<Option<Result<Sent, Problem>>> = batch.iter().map(|_| None).collect();
+        let mut answers: Vec<Option<(Result<Sent, Problem>, bool)>> =
+            batch.iter().map(|_| None).collect();
         for accepted in &decided.accepted {
             if let (Some(slot), Some(queued)) =
                 (answers.get_mut(accepted.index), batch.get(accepted.index))
             {
-                *slot = Some(Ok(Sent {
+                let sent = Sent {
                     id: 0,
                     client_id: queued.command.client_id,
                     conversation: conversation.id,
                     seq: accepted.seq,
                     at: accepted.at,
                     generation: decided.state.generation,
-                }));
+                };
+                *slot = Some((Ok(sent), accepted.is_new));
             }
         }
         for (index, problem) in &decided.refused {
             if let Some(slot) = answers.get_mut(*index) {
-                *slot = Some(Err(problem.clone()));
+                *slot = Some((Err(problem.clone()), false));
             }
         }
         let mut sayings = Vec::new();
         for (queued, answer) in batch.into_iter().zip(answers) {
-            let answer = answer.unwrap_or_else(|| Err(Problem::new(Code::Internal)));
+            let unanswered = || (Err(Problem::new(Code::Internal)), false);
+            let (answer, is_new) = answer.unwrap_or_else(unanswered);
             if answer.is_ok() {
                 self.metrics.message_accepted();
             }
             match (queued.reply, answer) {
-                (Reply::Short(session, id), Ok(sent)) if decided.is_new(sent.seq) => {
-                    sayings.push(Saying {
-                        session,
-                        id,
-                        sent,
-                        is_answered: false,
-                    });
-                }
+                (Reply::Short(session, id), Ok(sent)) if is_new => sayings.push(Saying {
+                    session,
+                    id,
+                    sent,
+                    is_answered: false,
+                }),
                 (reply, answer) => self.answer(reply, queued.command.client_id, answer),
             }
         }

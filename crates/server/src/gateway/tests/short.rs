@@ -169,6 +169,32 @@ async fn a_retry_has_its_answer_in_either_form() {
 }
 
 #[tokio::test]
+async fn an_answer_stands_for_what_it_made_alone() {
+    let mut pair = pair().await;
+    let mut second = connect(&pair.world, &pair.ada, Encoding::Cbor).await;
+    told(&mut pair.of_ada).await;
+    told(&mut pair.of_bob).await;
+    for number in 3..40 {
+        // The same client id with another text, over two connections: at times in one batch.
+        let (one, other) = (
+            say(number, pair.handle, 2, "one"),
+            say(number, pair.handle, 2, "other"),
+        );
+        pair.of_ada.send(&one).await;
+        second.send(&other).await;
+        let (by_first, by_second) = (pair.of_ada.until("said").await, second.until("said").await);
+        assert_eq!(by_first["seq"], by_second["seq"]);
+        let both = [&by_first, &by_second].map(|said| said.get("ordinal").is_some());
+        assert_eq!(both.iter().filter(|stands| **stands).count(), 1, "{both:?}");
+        let made = pair.of_bob.until("messages").await["messages"][0]["text"].clone();
+        assert!(
+            made == "one" && both[0] || made == "other" && both[1],
+            "{made} {both:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_says_more_goes_in_the_long_form() {
     let mut pair = pair().await;
     told(&mut pair.of_ada).await;
