@@ -6,6 +6,10 @@ use tidings_core::Time;
 /// Milliseconds since the client was made. Never goes back.
 pub(crate) type Tick = u64;
 
+/// A step forward by more is no time that passed on a connection: heartbeats are at most an hour apart. The device's
+/// clock was set, or it slept, and then the next connection tells the server's time.
+const STEP_MS_MAX: u64 = 2 * 3_600_000;
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     wall: Time,
@@ -24,10 +28,14 @@ impl Clock {
     }
 
     /// Takes note of the device's time. A jump back counts as no time at all; one forward only makes
-    /// waits end early.
+    /// waits end early, and tells nothing of the server's time.
     pub(crate) fn advance(&mut self, now: Time) {
-        self.tick = self.tick.saturating_add(now.millis_since(self.wall));
+        let step = now.millis_since(self.wall);
+        self.tick = self.tick.saturating_add(step);
         self.wall = now;
+        if let Some((_, tick)) = self.server.as_mut().filter(|_| step > STEP_MS_MAX) {
+            *tick = tick.saturating_add(step);
+        }
     }
 
     pub(crate) fn tick(&self) -> Tick {
@@ -113,6 +121,20 @@ mod tests {
         assert_eq!((clock.tick(), clock.wall_at(600)), (500, Time(300)));
         clock.advance(Time(300));
         assert_eq!(clock.tick(), 600);
+    }
+
+    #[test]
+    fn the_servers_time_does_not_jump_with_the_devices() {
+        // A device without a battery for its clock is set once it has a connection.
+        let mut clock = Clock::new(Time(5_000));
+        let now = Time(1_795_262_400_000);
+        clock.set_server(now);
+        clock.advance(Time(6_000));
+        assert_eq!(clock.server_now(), now.plus_millis(1_000));
+        clock.advance(Time(1_795_262_401_000));
+        assert_eq!(clock.server_now(), now.plus_millis(1_000));
+        clock.advance(Time(1_795_262_402_000));
+        assert_eq!(clock.server_now(), now.plus_millis(2_000));
     }
 
     #[test]
