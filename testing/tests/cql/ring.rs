@@ -17,6 +17,9 @@ static RING: LazyLock<Mutex<Cassandra>> = LazyLock::new(|| Mutex::new(Cassandra:
 /// Making the tables takes seconds: the tests have one keyspace, and logs of their own.
 const KEYSPACE: &str = "tidings_ring";
 
+/// How often a store is opened before it is a failure.
+const OPENED_MAX: usize = 5;
+
 /// Three nodes with a copy of everything on each, all at work.
 pub(crate) struct Ring {
     nodes: MutexGuard<'static, Cassandra>,
@@ -42,10 +45,15 @@ impl Ring {
     }
 
     /// A store with other settings.
-    pub(crate) fn open_with(&self, change: impl FnOnce(&mut Settings)) -> Arc<CqlStore> {
-        let mut settings = Settings::new(self.contact_points(), KEYSPACE);
-        change(&mut settings);
-        Arc::new(run(CqlStore::open(settings)).expect("the store opens"))
+    pub(crate) fn open_with(&self, change: impl Fn(&mut Settings)) -> Arc<CqlStore> {
+        // A node may still be busy with what was done to it last: a server asks again too.
+        let open = || {
+            let mut settings = Settings::new(self.contact_points(), KEYSPACE);
+            change(&mut settings);
+            run(CqlStore::open(settings))
+        };
+        let store = (1..OPENED_MAX).find_map(|_| open().ok());
+        Arc::new(store.unwrap_or_else(|| open().expect("the store opens")))
     }
 
     /// The node that coordinates the appends to the first bucket of a log: its first replica on the ring.
