@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use tidings_core::log::Seq;
-use tidings_core::{ConversationId, Kind, Time, UserId, digest};
+use tidings_core::{ConversationId, Kind, UserId, digest};
 use tidings_protocol::ClientFrame;
-use tidings_protocol::entry::{self, Content, Entry};
+use tidings_protocol::entry::Entry;
 use tidings_protocol::mark::{MarkStep, MarkUpdate, Marks, RaiseMarks};
 use tidings_protocol::send::{Action, Send, Sent};
 use tidings_protocol::short::{Handle, Message, Messages, Said, Say, Seen, Steps};
@@ -93,27 +92,9 @@ impl Client {
 
     fn say_of(&self, send: &Send) -> Option<Say> {
         let id = send.conversation?;
-        let (after, generation) = (send.after?, self.conversations.get(&id)?.generation);
-        let Action::Message(message) = &send.action else {
-            return None;
-        };
-        let is_text_alone = Content {
-            text: String::new(),
-            ..message.content.clone()
-        } == Content::default();
-        let is_plain = is_text_alone && !message.silent && send.if_epoch.is_none();
-        if !is_plain || after.generation != generation {
-            return None;
-        }
-        Some(Say {
-            id: send.id,
-            conversation: self.handle_of(id)?,
-            client_id: send.client_id,
-            after: after.seq,
-            text: message.content.text.clone(),
-            reply_to: message.reply_to,
-            first: send.first,
-        })
+        let generation = self.conversations.get(&id)?.generation;
+        send.after.filter(|after| after.generation == generation)?;
+        Say::of(send, self.handle_of(id)?)
     }
 
     /// Marks in their short form, if they have one.
@@ -176,11 +157,15 @@ impl Client {
             return;
         };
         if self.conversations.get(&conversation).is_some_and(is_here) {
-            let mut entry = plain_entry(said.seq, self.config.user, at, ordinal);
-            entry.device = Some(self.config.device);
-            entry.client_id = Some(client_id);
-            entry.target = message.reply_to;
-            entry.content = Some(message.content);
+            let entry = Entry {
+                device: Some(self.config.device),
+                client_id: Some(client_id),
+                ordinal,
+                counts: true,
+                target: message.reply_to,
+                content: Some(message.content),
+                ..Entry::bare(said.seq, Kind::Message, self.config.user, at)
+            };
             self.take_live(conversation, said.seq, vec![entry]);
         }
     }
@@ -202,13 +187,7 @@ impl Client {
                 event.from.checked_add(place)?,
                 event.ordinal.checked_add(place)?,
             );
-            let mut entry = plain_entry(seq, author, message.at.near(now), ordinal);
-            entry.target = message.reply_to;
-            entry.content = Some(Content {
-                text: message.text,
-                ..Content::default()
-            });
-            Some(entry)
+            Some(message.long(seq, author, ordinal, now))
         };
         let entries: Option<Vec<Entry>> = (0..).zip(event.messages).map(entry).collect();
         match entries {
@@ -245,13 +224,8 @@ impl Client {
             .steps
             .iter()
             .map(|step| {
-                Some(MarkStep {
-                    user: conversation.member_of(step.user)?,
-                    at: step.at.near(now),
-                    delivered: step.delivered,
-                    shown: step.shown,
-                    read: None,
-                })
+                let user = conversation.member_of(step.user)?;
+                Some(step.long(user, now))
             })
             .collect();
         match steps {
@@ -274,32 +248,5 @@ impl Client {
         if std::mem::take(&mut self.handles.missed) {
             self.ping();
         }
-    }
-}
-
-/// A message that has nothing which a short form does not say.
-fn plain_entry(seq: Seq, author: UserId, at: Time, ordinal: u64) -> Entry {
-    Entry {
-        seq,
-        kind: entry::Kind(Kind::Message),
-        author,
-        device: None,
-        at,
-        ordinal,
-        counts: true,
-        client_id: None,
-        target: None,
-        lane: 0,
-        expires: None,
-        epoch: 0,
-        rules: 1,
-        content: None,
-        reaction: None,
-        create: None,
-        join: None,
-        user: None,
-        role: None,
-        settings: None,
-        commit: None,
     }
 }

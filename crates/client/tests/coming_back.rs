@@ -10,7 +10,7 @@ mod common;
 
 use common::{DEVICE, Desk, GENERATION, HERE, ME, OTHER, group};
 use tidings_core::{Kind, Time};
-use tidings_protocol::entry::{self, Content, Entry, Join};
+use tidings_protocol::entry::{Content, Entry, Join};
 use tidings_protocol::sync::{
     Conversation, ConversationFrame, Gone, HistoryPage, HistoryRequest, ReadMark,
 };
@@ -26,34 +26,18 @@ fn entry_at(seq: u64, from_of_return: u64) -> Entry {
         6 => Kind::Leave,
         _ => Kind::Message,
     };
+    let author = if seq == 6 { ME } else { OTHER };
+    let says = kind == Kind::Message;
     Entry {
-        seq,
-        kind: entry::Kind(kind),
-        author: if seq == 6 { ME } else { OTHER },
         device: Some(DEVICE),
-        at: Time(1_000 + seq),
         ordinal: seq,
-        counts: kind == Kind::Message,
-        client_id: None,
-        target: None,
-        lane: 0,
-        expires: None,
-        epoch: 0,
-        rules: 1,
-        content: (kind == Kind::Message).then(|| Content {
-            text: format!("message {seq}"),
-            ..Content::default()
-        }),
-        reaction: None,
-        create: None,
+        counts: says,
+        content: says.then(|| Content::text(format!("message {seq}"))),
         join: (kind == Kind::Join).then(|| Join {
             users: vec![ME],
             from: if seq == 4 { 4 } else { from_of_return },
         }),
-        user: None,
-        role: None,
-        settings: None,
-        commit: None,
+        ..Entry::bare(seq, kind, author, Time(1_000 + seq))
     }
 }
 

@@ -22,11 +22,7 @@ use crate::sync::ReadMark;
 pub fn entry_to_wire(entry: &log::Entry, with_client_id: bool) -> Entry {
     let envelope = &entry.envelope;
     let mut wire = Entry {
-        seq: envelope.seq,
-        kind: Kind(envelope.kind),
-        author: envelope.author,
         device: Some(envelope.device),
-        at: envelope.at,
         ordinal: envelope.ordinal,
         counts: envelope.counts,
         client_id: with_client_id.then_some(envelope.client_id),
@@ -35,14 +31,7 @@ pub fn entry_to_wire(entry: &log::Entry, with_client_id: bool) -> Entry {
         expires: envelope.expires,
         epoch: envelope.epoch,
         rules: envelope.rules,
-        content: None,
-        reaction: None,
-        create: None,
-        join: None,
-        user: None,
-        role: None,
-        settings: None,
-        commit: None,
+        ..Entry::bare(envelope.seq, envelope.kind, envelope.author, envelope.at)
     };
     match &entry.body {
         Body::Message(content) | Body::Edit(content) => {

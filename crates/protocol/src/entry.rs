@@ -70,6 +70,36 @@ pub struct Entry {
     pub commit: Option<Box<OpaqueContent>>,
 }
 
+impl Entry {
+    /// An entry of which no more is known than what every one has: it does not count, and has no body.
+    #[must_use]
+    pub fn bare(seq: u64, kind: tidings_core::Kind, author: UserId, at: Time) -> Entry {
+        Entry {
+            seq,
+            kind: Kind(kind),
+            author,
+            device: None,
+            at,
+            ordinal: 0,
+            counts: false,
+            client_id: None,
+            target: None,
+            lane: 0,
+            expires: None,
+            epoch: 0,
+            rules: one(),
+            content: None,
+            reaction: None,
+            create: None,
+            join: None,
+            user: None,
+            role: None,
+            settings: None,
+            commit: None,
+        }
+    }
+}
+
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }
@@ -105,6 +135,25 @@ pub struct Content {
     /// Encrypted or otherwise unknown content, passed on untouched; then the others are empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opaque: Option<OpaqueContent>,
+}
+
+impl Content {
+    /// Text and nothing else.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Content {
+        Content {
+            text: text.into(),
+            ..Content::default()
+        }
+    }
+
+    /// The text, if there is nothing else.
+    #[must_use]
+    pub fn text_alone(&self) -> Option<&str> {
+        let is_alone =
+            self.mentions.is_empty() && self.attachments.is_empty() && self.opaque.is_none();
+        is_alone.then_some(&self.text)
+    }
 }
 
 /// A reference to a file.

@@ -4,7 +4,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidings_core::{ClientId, Time, UserId};
+use tidings_core::{ClientId, ConversationId, Generation, Kind, Time, UserId};
+
+use crate::entry::{Content, Entry};
+use crate::mark::{MarkStep, MarkUpdate};
+use crate::send::{Action, MessageAction, Position, Send};
 
 /// A conversation of the inbox, or a member of one, in 32 bits. Whoever writes one makes sure that it means one
 /// thing alone to the reader; what is ambiguous is told in the long form.
@@ -54,6 +58,51 @@ pub struct Say {
     pub first: bool,
 }
 
+impl Say {
+    /// The short form of a send in a conversation with this handle, of the generation of its `after`. `None` if it has
+    /// none: without `after`, or where there is more to say.
+    #[must_use]
+    pub fn of(send: &Send, conversation: Handle) -> Option<Say> {
+        let Action::Message(message) = &send.action else {
+            return None;
+        };
+        let is_plain = !message.silent && send.if_epoch.is_none();
+        Some(Say {
+            id: send.id,
+            conversation,
+            client_id: send.client_id,
+            after: send.after?.seq,
+            text: message
+                .content
+                .text_alone()
+                .filter(|_| is_plain)?
+                .to_owned(),
+            reply_to: message.reply_to,
+            first: send.first,
+        })
+    }
+
+    /// The send that it stands for; without `after` where the generation is not known.
+    #[must_use]
+    pub fn long(self, conversation: ConversationId, generation: Option<Generation>) -> Send {
+        let seq = self.after;
+        Send {
+            id: self.id,
+            conversation: Some(conversation),
+            to: None,
+            client_id: self.client_id,
+            after: generation.map(|generation| Position { generation, seq }),
+            if_epoch: None,
+            action: Action::Message(MessageAction {
+                content: Content::text(self.text),
+                reply_to: self.reply_to,
+                silent: false,
+            }),
+            first: self.first,
+        }
+    }
+}
+
 /// Answers `say`: the entry is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Said {
@@ -88,6 +137,19 @@ pub struct Seen {
     pub tell: bool,
 }
 
+impl Seen {
+    /// The marks that it stands for.
+    #[must_use]
+    pub fn long(&self, conversation: ConversationId) -> MarkUpdate {
+        MarkUpdate {
+            conversation,
+            delivered: self.delivered,
+            read: self.read,
+            generation: None,
+        }
+    }
+}
+
 /// Event: new messages of a conversation, one entry after the other, all of kind `message` with nothing but what
 /// stands here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -120,6 +182,20 @@ pub struct Message {
     pub user: Option<UserId>,
 }
 
+impl Message {
+    /// The entry that it stands for, as of about `now`.
+    #[must_use]
+    pub fn long(self, seq: u64, author: UserId, ordinal: u64, now: Time) -> Entry {
+        Entry {
+            ordinal,
+            counts: true,
+            target: self.reply_to,
+            content: Some(Content::text(self.text)),
+            ..Entry::bare(seq, Kind::Message, author, self.at.near(now))
+        }
+    }
+}
+
 /// Event: marks of other members of a conversation have moved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Steps {
@@ -142,6 +218,31 @@ pub struct ShortStep {
     /// The shown mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<u64>,
+}
+
+impl ShortStep {
+    /// The short form of a step of a member with this handle.
+    #[must_use]
+    pub fn of(step: &MarkStep, user: Handle) -> ShortStep {
+        ShortStep {
+            user,
+            at: step.at.into(),
+            delivered: step.delivered,
+            shown: step.shown,
+        }
+    }
+
+    /// The step that it stands for, as of about `now`.
+    #[must_use]
+    pub fn long(&self, user: UserId, now: Time) -> MarkStep {
+        MarkStep {
+            user,
+            at: self.at.near(now),
+            delivered: self.delivered,
+            shown: self.shown,
+            read: None,
+        }
+    }
 }
 
 macro_rules! number {

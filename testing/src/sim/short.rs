@@ -2,8 +2,8 @@
 
 use tidings_core::{ClientId, ConversationId, Kind, UserId, digest};
 use tidings_protocol::entry::{Content, Entry};
-use tidings_protocol::mark::MarkUpdate;
-use tidings_protocol::send::{Action, MessageAction, Position, Send};
+use tidings_protocol::mark::{MarkStep, MarkUpdate};
+use tidings_protocol::send::Send;
 use tidings_protocol::short::{
     Handle, Message, Messages, Said, Say, Seen, ShortStep, ShortTime, Steps,
 };
@@ -24,35 +24,12 @@ impl Server {
     pub(super) fn send_of(&mut self, user: UserId, say: Say) -> Result<Send, Problem> {
         let id = self.meant(user, say.conversation)?;
         let generation = self.hot(id).state.generation;
-        Ok(Send {
-            id: say.id,
-            conversation: Some(id),
-            to: None,
-            client_id: say.client_id,
-            after: Some(Position {
-                generation,
-                seq: say.after,
-            }),
-            if_epoch: None,
-            action: Action::Message(MessageAction {
-                content: Content {
-                    text: say.text,
-                    ..Content::default()
-                },
-                reply_to: say.reply_to,
-                silent: false,
-            }),
-            first: say.first,
-        })
+        Ok(say.long(id, Some(generation)))
     }
 
     pub(super) fn mark_of(&mut self, user: UserId, seen: &Seen) -> Result<MarkUpdate, Problem> {
-        Ok(MarkUpdate {
-            conversation: self.meant(user, seen.conversation)?,
-            delivered: seen.delivered,
-            read: seen.read,
-            generation: None,
-        })
+        let id = self.meant(user, seen.conversation)?;
+        Ok(seen.long(id))
     }
 
     fn meant(&mut self, user: UserId, handle: Handle) -> Result<ConversationId, Problem> {
@@ -97,12 +74,8 @@ impl Server {
                 frame.clone()
             }
             ServerFrame::Marks(event) => {
-                let step = |step: &tidings_protocol::mark::MarkStep| ShortStep {
-                    user: Handle(digest::user_handle(step.user)),
-                    at: step.at.into(),
-                    delivered: step.delivered,
-                    shown: step.shown,
-                };
+                let step =
+                    |step: &MarkStep| ShortStep::of(step, Handle(digest::user_handle(step.user)));
                 let steps = event.marks.iter().map(step).collect();
                 let conversation = self.handle_of(event.conversation);
                 ServerFrame::Steps(Steps {
@@ -133,16 +106,12 @@ impl Server {
 }
 
 fn is_plain(entry: &Entry) -> bool {
-    let text = entry.content.as_ref().map(|content| Content {
-        text: content.text.clone(),
-        ..Content::default()
-    });
+    let text = entry.content.as_ref().and_then(Content::text_alone);
     entry.kind.0 == Kind::Message
         && entry.counts
         && entry.expires.is_none()
         && entry.epoch == 0
         && text.is_some()
-        && text == entry.content
 }
 
 fn message(entry: &Entry) -> Message {

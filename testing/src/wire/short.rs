@@ -5,7 +5,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_core::{ClientId, ConversationId, Kind, Time, UserId, digest};
-use tidings_protocol::entry::{Content, Entry, Kind as WireKind};
+use tidings_protocol::entry::Entry;
 use tidings_protocol::mark::{MarkStep, MarkUpdate, Marks};
 use tidings_protocol::send::{Action, Send, Sent};
 use tidings_protocol::short::{Handle, Messages, Said, Say, Seen, Steps};
@@ -48,27 +48,11 @@ fn member_of(log: &Log, handle: Handle) -> Option<UserId> {
 
 /// The short form of a first try, if it has one.
 pub(super) fn say(memory: &Memory, send: &Send) -> Option<ClientFrame> {
-    let (id, after) = (send.conversation?, send.after?);
+    let id = send.conversation?;
     let log = memory.logs.get(&id)?;
-    let Action::Message(message) = &send.action else {
-        return None;
-    };
-    let text = Content {
-        text: message.content.text.clone(),
-        ..Content::default()
-    };
-    let is_plain = message.content == text && !message.silent && send.if_epoch.is_none();
-    let is_here = is_plain && log.generation == Some(after.generation);
-    let conversation = handle_of(id, log).filter(|_| is_here)?;
-    Some(ClientFrame::Say(Say {
-        id: send.id,
-        conversation,
-        client_id: send.client_id,
-        after: after.seq,
-        text: text.text,
-        reply_to: message.reply_to,
-        first: send.first,
-    }))
+    send.after
+        .filter(|after| log.generation == Some(after.generation))?;
+    Say::of(send, handle_of(id, log)?).map(ClientFrame::Say)
 }
 
 /// The short form of a mark, if it has one. Every other time the device wants to be told where its read mark is then;
@@ -117,9 +101,11 @@ pub(super) fn said(
         let entry = Entry {
             device: Some(memory.device),
             client_id: Some(client_id),
+            ordinal,
+            counts: true,
             target: message.reply_to,
             content: Some(message.content.clone()),
-            ..plain(said.seq, memory.user, at, ordinal)
+            ..Entry::bare(said.seq, Kind::Message, memory.user, at)
         };
         event_of(id, said.seq, vec![entry])
     });
@@ -145,15 +131,8 @@ fn entries(memory: &Memory, event: &Messages) -> Option<Entries> {
                 Some(handle) => member_of(log, handle)?,
                 None => message.user?,
             };
-            let at = message.at.near(now());
-            Some(Entry {
-                target: message.reply_to,
-                content: Some(Content {
-                    text: message.text.clone(),
-                    ..Content::default()
-                }),
-                ..plain(event.from + place, author, at, event.ordinal + place)
-            })
+            let (seq, ordinal) = (event.from + place, event.ordinal + place);
+            Some(message.clone().long(seq, author, ordinal, now()))
         })
         .collect();
     Some(event_of(id, event.from, entries?))
@@ -165,15 +144,7 @@ fn marks(memory: &Memory, event: &Steps) -> Option<Marks> {
     let steps: Option<Vec<MarkStep>> = event
         .steps
         .iter()
-        .map(|step| {
-            Some(MarkStep {
-                user: member_of(log, step.user)?,
-                at: step.at.near(now()),
-                delivered: step.delivered,
-                shown: step.shown,
-                read: None,
-            })
-        })
+        .map(|step| Some(step.long(member_of(log, step.user)?, now())))
         .collect();
     Some(Marks {
         conversation: id,
@@ -188,31 +159,5 @@ fn event_of(id: ConversationId, from: u64, entries: Vec<Entry>) -> Entries {
         to: from + entries.len() as u64 - 1,
         membership_seq: 0,
         entries,
-    }
-}
-
-fn plain(seq: u64, author: UserId, at: Time, ordinal: u64) -> Entry {
-    Entry {
-        seq,
-        kind: WireKind(Kind::Message),
-        author,
-        device: None,
-        at,
-        ordinal,
-        counts: true,
-        client_id: None,
-        target: None,
-        lane: 0,
-        expires: None,
-        epoch: 0,
-        rules: 1,
-        content: None,
-        reaction: None,
-        create: None,
-        join: None,
-        user: None,
-        role: None,
-        settings: None,
-        commit: None,
     }
 }

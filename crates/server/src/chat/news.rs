@@ -102,12 +102,8 @@ impl News for MovedMarks<'_> {
 
     fn short(&self) -> Option<ServerFrame> {
         let step = |step: &MarkStep| {
-            Some(ShortStep {
-                user: self.loaded.handle_of(step.user)?,
-                at: step.at.into(),
-                delivered: step.delivered,
-                shown: step.shown,
-            })
+            let user = self.loaded.handle_of(step.user)?;
+            Some(ShortStep::of(step, user))
         };
         Some(ServerFrame::Steps(Steps {
             conversation: Handle(self.place.handle),

@@ -3,10 +3,10 @@
 //! In: `say` and `seen` of a session that agreed on short forms. Next: as any `send` and `mark`.
 
 use tidings_core::ConversationId;
-use tidings_protocol::mark::{MarkUpdate, RaiseMarks};
-use tidings_protocol::send::{Action, MessageAction, Position, Send};
+use tidings_protocol::mark::RaiseMarks;
+use tidings_protocol::send::Send;
 use tidings_protocol::short::{Handle, Say, Seen};
-use tidings_protocol::{Code, Problem, entry};
+use tidings_protocol::{Code, Problem};
 
 use super::Chat;
 use crate::session::Session;
@@ -24,26 +24,7 @@ impl Chat {
             let state = &conversation.try_loaded()?.state;
             (state.seq > 0).then_some(state.generation)
         });
-        Ok(Send {
-            id: say.id,
-            conversation: Some(conversation),
-            to: None,
-            client_id: say.client_id,
-            after: generation.map(|generation| Position {
-                generation,
-                seq: say.after,
-            }),
-            if_epoch: None,
-            action: Action::Message(MessageAction {
-                content: entry::Content {
-                    text: say.text,
-                    ..entry::Content::default()
-                },
-                reply_to: say.reply_to,
-                silent: false,
-            }),
-            first: say.first,
-        })
+        Ok(say.long(conversation, generation))
     }
 
     /// What a `seen` stands for, and the session that knows where its user's read mark will be.
@@ -55,12 +36,7 @@ impl Chat {
         session: &Session,
         seen: Seen,
     ) -> Result<(RaiseMarks, Option<u64>), Problem> {
-        let update = MarkUpdate {
-            conversation: self.conversation_of(session, seen.conversation)?,
-            delivered: seen.delivered,
-            read: seen.read,
-            generation: None,
-        };
+        let update = seen.long(self.conversation_of(session, seen.conversation)?);
         let raise = RaiseMarks {
             id: seen.id,
             marks: vec![update],

@@ -6,7 +6,7 @@ use crate::arrivals::Faults;
 use clap::Parser;
 use tidings_core::entry::Kind as LogKind;
 use tidings_core::{ClientId, DeviceId, Generation, Time};
-use tidings_protocol::entry::{Content, Entry, Kind};
+use tidings_protocol::entry::{Content, Entry};
 use tidings_protocol::mark::{MarkStep, Marks};
 use tidings_protocol::{Code, Encoding, Problem};
 
@@ -65,30 +65,11 @@ impl Table {
             to: seq,
             membership_seq: 1,
             entries: vec![Entry {
-                seq,
-                kind: Kind(LogKind::Message),
-                author: UserId([1; 16]),
                 device: Some(DeviceId([1; 16])),
-                at: Time(0),
                 ordinal: seq,
                 counts: true,
-                client_id: None,
-                target: None,
-                lane: 0,
-                expires: None,
-                epoch: 0,
-                rules: 1,
-                content: Some(Content {
-                    text: letter.text(30),
-                    ..Content::default()
-                }),
-                reaction: None,
-                create: None,
-                join: None,
-                user: None,
-                role: None,
-                settings: None,
-                commit: None,
+                content: Some(Content::text(letter.text(30))),
+                ..Entry::bare(seq, LogKind::Message, UserId([1; 16]), Time(0))
             }],
         })
     }
