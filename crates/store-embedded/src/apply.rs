@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use fjall::PersistMode;
 use tidings_store::StoreError;
@@ -19,6 +20,7 @@ use crate::directory::{Directory, OpenError};
 use crate::journal::{self, Segment};
 use crate::keys;
 use crate::layers::Layer;
+use crate::pace::{Hurry, Pace};
 use crate::priority;
 use crate::queue::Answer;
 use crate::rows;
@@ -30,6 +32,8 @@ use crate::upgrade;
 /// A layer that takes no more, with all that goes once it is in the tables.
 pub(crate) struct Closed {
     pub(crate) layer: Arc<Layer>,
+    /// How long it was open.
+    pub(crate) filled_in: Duration,
     pub(crate) segment: Segment,
     pub(crate) files: Vec<Arc<File>>,
 }
@@ -45,8 +49,11 @@ pub(crate) enum Task {
 pub(crate) struct Applying {
     tasks: SyncSender<Task>,
     segments: Receiver<Segment>,
+    hurry: Hurry,
 }
 
+/// The part of the time in which a layer was filled that there is to apply it.
+const TIME_FOR_IT: f64 = 0.75;
 /// Tasks that wait; the committer waits beyond.
 const TASKS_MAX: usize = 64;
 
@@ -56,6 +63,7 @@ pub(crate) struct Inbox {
     free: SyncSender<Segment>,
     folder: PathBuf,
     next_segment: u64,
+    hurry: Hurry,
 }
 
 /// What the thread works with.
@@ -76,23 +84,40 @@ impl Applying {
         let spare = Segment::create(&folder, first + 1)?;
         // There is room for it.
         let _ = free.send(spare);
+        let hurry = Hurry::default();
         let inbox = Inbox {
             tasks: waiting,
             free,
             folder,
             next_segment: first + 2,
+            hurry: hurry.clone(),
         };
-        Ok((active, Applying { tasks, segments }, inbox))
+        let applying = Applying {
+            tasks,
+            segments,
+            hurry,
+        };
+        Ok((active, applying, inbox))
     }
 
-    /// A segment to go on with, if one is ready.
+    /// A segment to go on with, if one is ready. If not, the thread is to make haste.
     pub(crate) fn free_segment(&self) -> Option<Segment> {
-        self.segments.try_recv().ok()
+        let segment = self.segments.try_recv().ok();
+        self.hurry.set(segment.is_none());
+        segment
     }
 
     /// The same, waiting for one. `None` if the thread has ended: the store has stopped.
     pub(crate) fn wait_for_segment(&self) -> Option<Segment> {
-        self.segments.recv().ok()
+        self.hurry.set(true);
+        let segment = self.segments.recv().ok();
+        self.hurry.set(false);
+        segment
+    }
+
+    /// Somebody waits until everything up to now is applied.
+    pub(crate) fn make_haste(&self) {
+        self.hurry.set(true);
     }
 
     /// Hands a task over. If the thread has ended it is dropped, which answers it.
@@ -123,17 +148,23 @@ impl Applier {
     }
 
     fn apply(&mut self, closed: Closed) -> Result<Segment, StoreError> {
+        let rows = closed.layer.rows();
+        let zeros = closed.segment.rows_to_zero();
+        let time = closed.filled_in.mul_f64(TIME_FOR_IT);
+        // Rows are written, and given back.
+        let mut pace = Pace::over(time, 2 * rows + zeros, &self.inbox.hurry);
         for file in &closed.files {
             file.sync_data().map_err(|error| failed(&error))?;
         }
-        let rows = to_tables(&self.tables, &closed.layer, closed.segment.id)?;
+        let rows = to_tables(&self.tables, &closed.layer, closed.segment.id, &mut pace)?;
         self.journal_rows.fetch_add(rows, Ordering::Relaxed);
         self.tables.layers.remove(&closed.layer);
+        closed.layer.give_back(|rows| pace.step(rows));
         let id = self.inbox.next_segment;
         self.inbox.next_segment += 1;
         closed
             .segment
-            .recycle(&self.inbox.folder, id)
+            .recycle(&self.inbox.folder, id, &mut pace)
             .map_err(|error| failed(&error))
     }
 }
@@ -143,15 +174,22 @@ impl Applier {
 ///
 /// The tables that get many rows are written directly; what the others get is committed in a batch. A crash in
 /// between leaves some tables ahead of others: then the segment is replayed, and rows are absolute values.
-fn to_tables(tables: &Tables, layer: &Layer, segment: u64) -> Result<u64, StoreError> {
+fn to_tables(
+    tables: &Tables,
+    layer: &Layer,
+    segment: u64,
+    pace: &mut Pace,
+) -> Result<u64, StoreError> {
     let all = tables.all();
     let mut batch = tables.database.batch();
     layer.for_each_table(|number, rows| {
         let Some((_, table)) = all.get(usize::from(number)) else {
             return Ok(());
         };
-        if rows.bytes() >= tables.direct_bytes_min {
-            return table.write_directly(&rows).map_err(|error| failed(&error));
+        if rows.size.bytes >= tables.direct_bytes_min {
+            return table
+                .write_directly(&rows, pace)
+                .map_err(|error| failed(&error));
         }
         for (key, value) in rows.iter() {
             match value {
@@ -259,7 +297,7 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
     }
     if records > 0 {
         tracing::info!(records, "commits were replayed from the journal");
-        to_tables(tables, &layer, newest).map_err(other)?;
+        to_tables(tables, &layer, newest, &mut Pace::full()).map_err(other)?;
     }
     for id in segments {
         journal::delete(folder, id)?;

@@ -44,6 +44,8 @@ pub(crate) struct Committer {
     layer: Arc<Layer>,
     /// When the layer is to be closed, if there are rows in it.
     close_at: Option<Instant>,
+    /// Since when there are rows in it.
+    opened: Option<Instant>,
     /// Who wants to know when everything up to now is in the tables, and waits for the layer to be closed.
     waiting: Vec<Answer<(), StoreError>>,
     applying: Applying,
@@ -68,6 +70,7 @@ impl Committer {
             caches: Caches::default(),
             segment,
             close_at: None,
+            opened: None,
             waiting: Vec::new(),
             applying,
         }
@@ -145,8 +148,8 @@ impl Committer {
                 .write(&finished.bodies, &finished.changes)
                 .map_err(|error| failed(&error))?;
             self.layer.take(finished.changes.into_iter(), place);
-            self.close_at
-                .get_or_insert_with(|| Instant::now() + LAYER_FOR);
+            let opened = *self.opened.get_or_insert_with(Instant::now);
+            self.close_at.get_or_insert(opened + LAYER_FOR);
         }
         Ok(finished.done)
     }
@@ -172,6 +175,9 @@ impl Committer {
             };
             self.close(segment);
         }
+        if must || !self.waiting.is_empty() {
+            self.applying.make_haste();
+        }
         for answer in self.waiting.drain(..) {
             self.applying.hand_over(Task::Tell(answer));
         }
@@ -179,8 +185,10 @@ impl Committer {
 
     fn close(&mut self, segment: Segment) {
         self.close_at = None;
+        let opened = self.opened.take();
         let closed = Closed {
             layer: std::mem::replace(&mut self.layer, self.tables.layers.push()),
+            filled_in: opened.map_or(Duration::ZERO, |opened| opened.elapsed()),
             segment: std::mem::replace(&mut self.segment, segment),
             files: self.bodies.take_unsynced(),
         };

@@ -25,6 +25,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::at;
 use crate::bodies::{BodyWrite, sync_folder, write_zeros};
 use crate::layers::Change;
+use crate::pace::Pace;
 use crate::tables;
 
 const MAGIC: &[u8; 8] = b"TIDJRNL1";
@@ -33,6 +34,10 @@ const HEADER: u64 = 32;
 const NEW_BYTES: u64 = 256 * 1024;
 /// What it may keep of that.
 const KEPT_BYTES: u64 = 32 * 1024 * 1024;
+/// What is overwritten with zeros and synced at a time: a commit's own sync stands behind no more.
+const ZEROS_BYTES: u64 = 512 * 1024;
+/// It takes about as long as so many rows.
+const ZEROS_ROWS: usize = 500;
 /// Length and checksum.
 const RECORD_HEADER: usize = 12;
 const DELETED: u32 = u32::MAX;
@@ -78,8 +83,20 @@ impl Segment {
     }
 
     /// Makes a new one of this, whose records are needed no longer: nothing of them remains.
-    pub(crate) fn recycle(mut self, folder: &Path, id: u64) -> io::Result<Segment> {
-        write_zeros(&self.file, HEADER, self.end - HEADER)?;
+    pub(crate) fn recycle(
+        mut self,
+        folder: &Path,
+        id: u64,
+        pace: &mut Pace,
+    ) -> io::Result<Segment> {
+        let mut zeroed = HEADER;
+        while zeroed < self.end {
+            let now = (self.end - zeroed).min(ZEROS_BYTES);
+            write_zeros(&self.file, zeroed, now)?;
+            self.file.sync_data()?;
+            zeroed += now;
+            pace.step(ZEROS_ROWS);
+        }
         if self.filled > KEPT_BYTES {
             // The zeros must be on the disk before the blocks are given back.
             self.file.sync_data()?;
@@ -91,6 +108,11 @@ impl Segment {
         (self.path, self.id, self.end) = (path, id, HEADER);
         self.begin(folder)?;
         Ok(self)
+    }
+
+    /// How long it will take to recycle it, in rows.
+    pub(crate) fn rows_to_zero(&self) -> usize {
+        (self.bytes() / ZEROS_BYTES + 1) as usize * ZEROS_ROWS
     }
 
     fn begin(&mut self, folder: &Path) -> io::Result<()> {
@@ -376,7 +398,9 @@ mod tests {
         };
         write(&mut segment, &record(1));
         write(&mut segment, &large);
-        let mut segment = segment.recycle(folder.path(), 5).unwrap();
+        let mut segment = segment
+            .recycle(folder.path(), 5, &mut Pace::full())
+            .unwrap();
         assert_eq!(segments(folder.path()).unwrap(), [5]);
         let bytes = std::fs::read(path_of(folder.path(), 5)).unwrap();
         assert_eq!(bytes.len() as u64, KEPT_BYTES);

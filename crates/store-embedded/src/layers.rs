@@ -50,23 +50,57 @@ pub(crate) struct Place {
 /// The changes of some commits.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
-    parts: RwLock<HashMap<Place, Part>>,
+    parts: RwLock<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    by_place: HashMap<Place, Part>,
+    /// How much there is of each table, by number.
+    sizes: Vec<Size>,
+}
+
+/// How much some rows are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rows: usize,
+    /// Of keys and values.
+    pub(crate) bytes: usize,
 }
 
 /// The rows of one table in a layer.
-pub(crate) struct TableRows<'a>(&'a [(&'a Place, &'a Part)]);
+pub(crate) struct TableRows<'a> {
+    parts: &'a [(&'a Place, &'a Part)],
+    pub(crate) size: Size,
+}
 
 impl TableRows<'_> {
     /// By key, ascending. `None`: the row is deleted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&UserKey, Option<&UserValue>)> {
-        self.0.iter().flat_map(|(_, part)| part.iter())
+        self.parts.iter().flat_map(|(_, part)| part.iter())
     }
+}
 
-    /// Bytes of their keys and values.
-    pub(crate) fn bytes(&self) -> usize {
-        self.iter()
-            .map(|(key, value)| key.len() + value.map_or(0, |value| value.len()))
-            .sum()
+impl Parts {
+    fn take(&mut self, place: Place, key: UserKey, value: Option<UserValue>) {
+        let index = usize::from(place.table);
+        if index >= self.sizes.len() {
+            self.sizes.resize(index + 1, Size::default());
+        }
+        let bytes_of = |value: &Option<UserValue>| value.as_ref().map_or(0, |value| value.len());
+        let (key_bytes, value_bytes) = (key.len(), bytes_of(&value));
+        let part = self.by_place.entry(place).or_default();
+        let before = part.insert(key, value);
+        if let Some(size) = self.sizes.get_mut(index) {
+            match before {
+                Some(before) => size.bytes -= bytes_of(&before),
+                None => {
+                    size.rows += 1;
+                    size.bytes += key_bytes;
+                }
+            }
+            size.bytes += value_bytes;
+        }
     }
 }
 
@@ -79,8 +113,7 @@ impl Layer {
     ) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         for Change { table, key, value } in changes {
-            let part = parts.entry(place(table, &key)).or_default();
-            part.insert(key, value);
+            parts.take(place(table, &key), key, value);
         }
     }
 
@@ -89,24 +122,48 @@ impl Layer {
         &self,
         mut each: impl FnMut(u8, TableRows<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        let mut parts: Vec<(&Place, &Part)> = parts.iter().collect();
+        let all = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut parts: Vec<(&Place, &Part)> = all.by_place.iter().collect();
         // What lies in one place begins with the same log: in the order of places keys are in theirs.
         parts.sort_unstable_by_key(|(place, _)| (place.table, place.log));
         parts
             .chunk_by(|(a, _), (b, _)| a.table == b.table)
             .filter_map(|parts| Some((parts.first()?.0.table, parts)))
-            .try_for_each(|(table, parts)| each(table, TableRows(parts)))
+            .try_for_each(|(table, parts)| {
+                let size = all.sizes.get(usize::from(table));
+                let size = size.copied().unwrap_or_default();
+                each(table, TableRows { parts, size })
+            })
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.sizes.iter().map(|size| size.rows).sum()
+    }
+
+    /// Gives its rows back part by part, `each` time saying how many they were; if nobody else reads them any more.
+    pub(crate) fn give_back(self: Arc<Layer>, mut each: impl FnMut(usize)) {
+        let Some(layer) = Arc::into_inner(self) else {
+            return;
+        };
+        let parts = layer.parts.into_inner();
+        let parts = parts.unwrap_or_else(PoisonError::into_inner);
+        for (_, part) in parts.by_place {
+            let rows = part.iter().count();
+            drop(part);
+            each(rows);
+        }
     }
 
     fn get(&self, place: Place, key: &[u8]) -> Option<Option<UserValue>> {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        parts.get(&place)?.get(key).cloned()
+        parts.by_place.get(&place)?.get(key).cloned()
     }
 
     fn range(&self, place: Place, range: Range<'_>, end: End, max: usize, into: &mut Merged) {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = parts.get(&place) {
+        if let Some(part) = parts.by_place.get(&place) {
             part.copy(range, end, max, into);
         }
     }

@@ -25,6 +25,7 @@ mod late;
 mod layers;
 mod moving;
 mod owner_marks;
+mod pace;
 mod priority;
 mod queue;
 mod read;

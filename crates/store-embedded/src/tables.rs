@@ -17,6 +17,7 @@ use tidings_store::StoreError;
 use crate::damaged;
 use crate::keys::{self, LOG};
 use crate::layers::{Change, Layers, Place, Range, Stack, TableRows};
+use crate::pace::Pace;
 use crate::settings::Settings;
 
 /// fjall's journals are not let grow beyond this before what is in them is flushed; fjall's smallest.
@@ -246,7 +247,11 @@ impl Table {
     ///
     /// What fjall's journal holds of older rows is not replayed over them, as long as one row of this moment stays:
     /// so each time writes one.
-    pub(crate) fn write_directly(&self, rows: &TableRows<'_>) -> fjall::Result<()> {
+    pub(crate) fn write_directly(
+        &self,
+        rows: &TableRows<'_>,
+        pace: &mut Pace,
+    ) -> fjall::Result<()> {
         for _ in 0..UNMERGED_WAITS_MAX {
             if self.stored.l0_table_count() < UNMERGED_MAX {
                 break;
@@ -260,6 +265,7 @@ impl Table {
                 Some(value) => files.write(key.clone(), value.clone())?,
                 None => files.write_tombstone(key.clone())?,
             }
+            pace.step(1);
         }
         files.finish()
     }

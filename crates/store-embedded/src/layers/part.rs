@@ -25,19 +25,20 @@ impl Default for Part {
 }
 
 impl Part {
-    pub(super) fn insert(&mut self, key: UserKey, value: Option<UserValue>) {
+    /// Puts a row in; answers what was there with its key.
+    pub(super) fn insert(
+        &mut self,
+        key: UserKey,
+        value: Option<UserValue>,
+    ) -> Option<Option<UserValue>> {
         let rows = match self {
-            Part::InTree(rows) => {
-                rows.insert(key, value);
-                return;
-            }
+            Part::InTree(rows) => return rows.insert(key, value),
             Part::Listed(rows) => rows,
         };
         match rows.binary_search_by(|(other, _)| other.cmp(&key)) {
             Ok(place) => {
-                if let Some(row) = rows.get_mut(place) {
-                    row.1 = value;
-                }
+                let row = rows.get_mut(place);
+                return row.map(|row| std::mem::replace(&mut row.1, value));
             }
             Err(_) if rows.len() == LISTED_MAX => {
                 let rows = std::mem::take(rows).into_iter();
@@ -50,6 +51,7 @@ impl Part {
                 rows.insert(place, (key, value));
             }
         }
+        None
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Option<UserValue>> {
@@ -124,8 +126,8 @@ mod tests {
                 // Out of order, and some of them twice.
                 let number = number * 7 % (count - count / 5).max(1);
                 let value = (!number.is_multiple_of(3)).then(|| UserValue::from([number as u8]));
-                part.insert(key(number), value.clone());
-                tree.insert(key(number), value);
+                let before = part.insert(key(number), value.clone());
+                assert_eq!(before, tree.insert(key(number), value));
             }
             assert_eq!(
                 matches!(part, Part::InTree(_)),
