@@ -64,7 +64,8 @@ pub fn decode_state(bytes: &[u8]) -> Result<State, DecodeError> {
                     at: Time(reader.number()?),
                 })
             })?
-            .into(),
+            .into_iter()
+            .collect(),
         recent_above: reader.number()?,
     };
     reader.finish()?;

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::state::{Member, MemberMap, RECENT_MAX, Recent, Role, SPANS_MAX, Span, State};
+use super::recent::Recent;
+use super::state::{Member, MemberMap, Role, SPANS_MAX, Span, State};
 use crate::entry::{Body, Entry, Kind, RULES};
 use crate::id::UserId;
 use crate::log::Seq;
@@ -204,15 +205,13 @@ fn set_role(state: &mut State, members: &mut MemberMap, user: UserId, role: Role
 
 fn remember(state: &mut State, entry: &Entry) {
     let envelope = &entry.envelope;
-    if state.recent.len() == RECENT_MAX
-        && let Some(forgotten) = state.recent.pop_front()
-    {
-        state.recent_above = forgotten.seq;
-    }
-    state.recent.push_back(Recent {
+    let forgotten = state.recent.push(Recent {
         author: envelope.author,
         client_id: envelope.client_id,
         seq: envelope.seq,
         at: envelope.at,
     });
+    if let Some(forgotten) = forgotten {
+        state.recent_above = forgotten.seq;
+    }
 }

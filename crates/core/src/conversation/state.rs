@@ -1,15 +1,14 @@
 //! The state of a conversation: a small bounded head, and members addressed one by one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use super::recent::{Recent, RecentIds};
 use crate::entry::RULES;
 use crate::id::{ClientId, UserId};
 use crate::log::{Generation, Seq};
 use crate::mark::MarkValue;
 use crate::time::Time;
 
-/// How many of the newest client ids the state remembers.
-pub const RECENT_MAX: usize = 64;
 /// How many spans of membership a member keeps; older ones are forgotten, and with them the right to
 /// see what was said in them.
 pub const SPANS_MAX: usize = 16;
@@ -39,8 +38,8 @@ pub struct State {
     pub epoch: u64,
     /// Name, policies, retention.
     pub settings: Settings,
-    /// The newest client ids, oldest first; [`RECENT_MAX`] at most.
-    pub recent: VecDeque<Recent>,
+    /// The newest client ids.
+    pub recent: RecentIds,
     /// Every entry above this seq has its client id in `recent`.
     pub recent_above: Seq,
 }
@@ -61,7 +60,7 @@ impl State {
             owner_count: 0,
             epoch: 0,
             settings: Settings::default(),
-            recent: VecDeque::new(),
+            recent: RecentIds::default(),
             recent_above: 0,
         }
     }
@@ -69,31 +68,8 @@ impl State {
     /// The newest entry with this author and client id among those that the state remembers.
     #[must_use]
     pub fn find_recent(&self, author: UserId, client_id: ClientId) -> Option<&Recent> {
-        // Asked of all of them for every message: as numbers, ids are compared in a step.
-        let wanted = u128::from_ne_bytes(client_id.0);
-        let is_wanted = |recent: &Recent| {
-            u128::from_ne_bytes(recent.client_id.0) == wanted && recent.author == author
-        };
-        let find = |part: &[Recent]| part.iter().rposition(is_wanted);
-        let (older, newer) = self.recent.as_slices();
-        match find(newer) {
-            Some(place) => newer.get(place),
-            None => older.get(find(older)?),
-        }
+        self.recent.find(author, client_id)
     }
-}
-
-/// A client id that the state remembers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recent {
-    /// Who sent it.
-    pub author: UserId,
-    /// The sender's own id for it.
-    pub client_id: ClientId,
-    /// The entry it became.
-    pub seq: Seq,
-    /// That entry's time.
-    pub at: Time,
 }
 
 /// What kind a conversation is. The numbers are on disk.
