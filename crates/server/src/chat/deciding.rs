@@ -35,9 +35,9 @@ impl Chat {
             let queue = conversation.queue();
             Decided {
                 behind: queue.refused.clone(),
-                entries: Vec::new(),
+                entries: Vec::with_capacity(batch.len()),
                 erase: Vec::new(),
-                accepted: Vec::new(),
+                accepted: Vec::with_capacity(batch.len()),
                 refused: Vec::new(),
                 settled: loaded.settled,
                 state: loaded.state.clone(),

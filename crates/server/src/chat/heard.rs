@@ -109,7 +109,7 @@ fn frames_of(batch: &[Queued]) -> Option<Vec<Handed>> {
             user: queued.command.author,
             device: queued.command.device,
         };
-        let mut frame = queued.frame.clone()?;
+        let mut frame = queued.frame.as_deref()?.clone();
         frame.first |= devices.insert(caller.device);
         let trace = queued.trace.as_ref().map(|trace| trace.context());
         Some((caller, encode_send(frame)?, trace))

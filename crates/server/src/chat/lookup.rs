@@ -3,7 +3,7 @@
 //! In: a command that `drive` has taken from the queue. Next: `decide` in the core, which sees no more than
 //! this.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use tidings_core::conversation::{
     Action, Command, ConversationKind, Earlier, Facts, MemberMap, Search, State, Target,
@@ -24,10 +24,18 @@ const NEWEST_SEARCHED: u64 = 10_000;
 /// What the entries that were decided but are not committed yet change of the targets in the store.
 #[derive(Default)]
 pub(super) struct Overlay {
-    entries: HashMap<Seq, (Kind, UserId, Option<Time>)>,
-    /// A batch may be longer than the state's memory of client ids.
-    client_ids: HashMap<(UserId, ClientId), (Seq, Time)>,
-    altered: HashMap<Seq, Altered>,
+    /// One after the other, by their seqs.
+    entries: Vec<Noted>,
+    altered: BTreeMap<Seq, Altered>,
+}
+
+struct Noted {
+    seq: Seq,
+    at: Time,
+    kind: Kind,
+    author: UserId,
+    client_id: ClientId,
+    expires: Option<Time>,
 }
 
 #[derive(Default)]
@@ -42,14 +50,14 @@ impl Overlay {
     /// Takes note of an entry that was decided.
     pub(super) fn note(&mut self, entry: &Entry) {
         let envelope = &entry.envelope;
-        self.entries.insert(
-            envelope.seq,
-            (envelope.kind, envelope.author, envelope.expires),
-        );
-        self.client_ids.insert(
-            (envelope.author, envelope.client_id),
-            (envelope.seq, envelope.at),
-        );
+        self.entries.push(Noted {
+            seq: envelope.seq,
+            at: envelope.at,
+            kind: envelope.kind,
+            author: envelope.author,
+            client_id: envelope.client_id,
+            expires: envelope.expires,
+        });
         let Some(target) = envelope.target else {
             return;
         };
@@ -71,6 +79,17 @@ impl Overlay {
             _ => {}
         }
     }
+
+    /// The entry that this client id has become. (A batch may be longer than the state's memory of client ids.)
+    fn find(&self, author: UserId, client_id: ClientId) -> Option<&Noted> {
+        let is_wanted = |noted: &&Noted| noted.client_id == client_id && noted.author == author;
+        self.entries.iter().rev().find(is_wanted)
+    }
+
+    fn entry(&self, seq: Seq) -> Option<&Noted> {
+        let place = self.entries.binary_search_by_key(&seq, |noted| noted.seq);
+        self.entries.get(place.ok()?)
+    }
 }
 
 impl Chat {
@@ -82,7 +101,8 @@ impl Chat {
         command: &Command,
         overlay: &Overlay,
     ) -> Result<Earlier, Problem> {
-        if let Some(&(seq, at)) = overlay.client_ids.get(&(command.author, command.client_id)) {
+        if let Some(noted) = overlay.find(command.author, command.client_id) {
+            let (seq, at) = (noted.seq, noted.at);
             return Ok(Earlier::Found { seq, at });
         }
         let above = match search_for_earlier(state, command) {
@@ -165,11 +185,11 @@ impl Chat {
         if seq == 0 || seq > state.seq {
             return Ok(None);
         }
-        let mut target = match overlay.entries.get(&seq) {
-            Some(&(kind, author, expires)) => Target {
-                kind,
-                author,
-                expires,
+        let mut target = match overlay.entry(seq) {
+            Some(noted) => Target {
+                kind: noted.kind,
+                author: noted.author,
+                expires: noted.expires,
                 erased: false,
                 edits: 0,
                 reactions: Vec::new(),

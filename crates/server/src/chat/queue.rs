@@ -71,7 +71,7 @@ pub(super) struct Queued {
     /// About how much memory it takes.
     pub bytes: usize,
     /// As it came, if another server may have the conversation.
-    pub frame: Option<Send>,
+    pub frame: Option<Box<Send>>,
     /// If it is traced: until it is answered, when this is dropped.
     pub trace: Option<Box<Trace>>,
 }
@@ -96,8 +96,13 @@ pub(super) struct Queue {
 impl Queue {
     /// Takes from the front what is decided and committed together: at least one command, if any waits.
     pub(super) fn take_batch(&mut self, commands_max: usize, bytes_max: usize) -> Vec<Queued> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
+        let all = self.waiting.len() <= commands_max && self.bytes <= bytes_max;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        if all {
+            // As they lie there; a quiet conversation keeps no buffer.
+            batch = Vec::from(std::mem::take(&mut self.waiting));
+            bytes = self.bytes;
+        }
         while batch.len() < commands_max
             && bytes < bytes_max
             && let Some(queued) = self.waiting.pop_front()
@@ -107,10 +112,6 @@ impl Queue {
         }
         self.bytes -= bytes;
         self.taken = batch.first().map(|queued| queued.received);
-        if self.waiting.is_empty() {
-            // A quiet conversation keeps no buffer.
-            self.waiting = VecDeque::new();
-        }
         batch
     }
 
@@ -138,7 +139,7 @@ impl Chat {
     pub fn send(self: &Arc<Self>, caller: Caller, frame: Send, reply: Reply) {
         // A group that is begun is nobody's yet.
         let may_go = self.is_shared() && !matches!(frame.action, WireAction::Create(_));
-        let kept = may_go.then(|| frame.clone());
+        let kept = may_go.then(|| Box::new(frame.clone()));
         self.put(caller, frame, kept, reply);
     }
 
@@ -147,7 +148,7 @@ impl Chat {
         self.put(caller, frame, None, reply);
     }
 
-    fn put(self: &Arc<Self>, caller: Caller, frame: Send, kept: Option<Send>, reply: Reply) {
+    fn put(self: &Arc<Self>, caller: Caller, frame: Send, kept: Option<Box<Send>>, reply: Reply) {
         self.outstanding.fetch_add(1, Ordering::SeqCst);
         let client_id = frame.client_id;
         let (id, mut queued) = match self.take(caller, frame, reply) {
@@ -168,6 +169,10 @@ impl Chat {
             return self.answer(queued.reply, client_id, Err(problem));
         }
         queue.bytes += queued.bytes;
+        if queue.waiting.capacity() == 0 {
+            // Most of the time it is the only one.
+            queue.waiting.reserve_exact(1);
+        }
         queue.waiting.push_back(queued);
         if !queue.working {
             queue.working = true;

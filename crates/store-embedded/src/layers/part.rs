@@ -1,5 +1,6 @@
 //! The rows of one part of a table in a layer. Where many conversations are busy, most parts have a row or two:
-//! a list of them takes a tenth of the memory of a tree.
+//! a list of them takes a tenth of the memory of a tree. And a log's entries come in the order of their keys: a list
+//! takes each with one comparison.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,7 +9,7 @@ use fjall::{UserKey, UserValue};
 
 use super::{End, Merged, Range};
 
-/// With more rows than these, they lie in a tree.
+/// With more rows than these, they lie in a tree as soon as one comes that is not the last.
 const LISTED_MAX: usize = 32;
 
 /// Rows by key. `None`: the row is deleted.
@@ -35,12 +36,18 @@ impl Part {
             Part::InTree(rows) => return rows.insert(key, value),
             Part::Listed(rows) => rows,
         };
-        match rows.binary_search_by(|(other, _)| other.cmp(&key)) {
+        let is_last = rows.last().is_none_or(|(last, _)| *last < key);
+        let place = if is_last {
+            Err(rows.len())
+        } else {
+            rows.binary_search_by(|(other, _)| other.cmp(&key))
+        };
+        match place {
             Ok(place) => {
                 let row = rows.get_mut(place);
                 return row.map(|row| std::mem::replace(&mut row.1, value));
             }
-            Err(_) if rows.len() == LISTED_MAX => {
+            Err(place) if rows.len() >= LISTED_MAX && place < rows.len() => {
                 let rows = std::mem::take(rows).into_iter();
                 *self = Part::InTree(rows.chain([(key, value)]).collect());
             }
@@ -129,9 +136,16 @@ mod tests {
                 let before = part.insert(key(number), value.clone());
                 assert_eq!(before, tree.insert(key(number), value));
             }
+            // In order, they stay in a list however many they are.
+            let mut in_order = Part::default();
+            for (key, value) in &tree {
+                assert_eq!(in_order.insert(key.clone(), value.clone()), None);
+            }
+            assert!(matches!(in_order, Part::Listed(_)), "{count}");
+            assert!(in_order.iter().eq(part.iter()));
             assert_eq!(
                 matches!(part, Part::InTree(_)),
-                tree.len() > LISTED_MAX,
+                tree.len() > LISTED_MAX + 1,
                 "{count}"
             );
             let rows: Vec<_> = part.iter().collect();
