@@ -371,6 +371,11 @@ impl BodyWriter {
     }
 
     /// The files that were written to and are to be synced before what is in the journal may go.
+    pub(crate) fn unsynced(&self) -> Vec<Arc<File>> {
+        self.unsynced.values().cloned().collect()
+    }
+
+    /// The same, to be synced now.
     pub(crate) fn take_unsynced(&mut self) -> Vec<Arc<File>> {
         std::mem::take(&mut self.unsynced).into_values().collect()
     }

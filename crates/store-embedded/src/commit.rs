@@ -20,6 +20,7 @@ use crate::queue::{Answer, Request, Waiting};
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::tables::{Tables, place};
+use crate::write_behind::WriteBehind;
 
 /// A layer is closed after this time, so that a start-up after a crash has little to replay. The longer it is open, the
 /// fewer rows come into the tables, and the larger the sorted files are that are merged there.
@@ -49,6 +50,7 @@ pub(crate) struct Committer {
     /// Who wants to know when everything up to now is in the tables, and waits for the layer to be closed.
     waiting: Vec<Answer<(), StoreError>>,
     applying: Applying,
+    write_behind: WriteBehind,
 }
 
 impl Committer {
@@ -57,7 +59,7 @@ impl Committer {
         late: Arc<Late>,
         stop: Arc<Stop>,
         settings: Settings,
-        (segment, applying): (Segment, Applying),
+        (segment, applying, write_behind): (Segment, Applying, WriteBehind),
     ) -> Committer {
         Committer {
             layer: tables.layers.push(),
@@ -73,6 +75,7 @@ impl Committer {
             opened: None,
             waiting: Vec::new(),
             applying,
+            write_behind,
         }
     }
 
@@ -147,6 +150,9 @@ impl Committer {
             self.segment
                 .write(&finished.bodies, &finished.changes)
                 .map_err(|error| failed(&error))?;
+            let bodies = &self.bodies;
+            self.write_behind
+                .wrote(&finished.bodies, || bodies.unsynced());
             self.layer.take(finished.changes.into_iter(), place);
             let opened = *self.opened.get_or_insert_with(Instant::now);
             self.close_at.get_or_insert(opened + LAYER_FOR);

@@ -38,6 +38,7 @@ mod store;
 mod tables;
 mod upgrade;
 mod upkeep;
+mod write_behind;
 
 pub use backup::{BackupError, BackupReport, new_generation};
 pub use check::verify;

@@ -31,6 +31,7 @@ use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::tables::Tables;
 use crate::upkeep::Upkeep;
+use crate::write_behind::WriteBehind;
 use crate::{damaged_row, misuse};
 
 /// The embedded store over one data directory.
@@ -114,12 +115,13 @@ impl EmbeddedStore {
             journal_rows: Arc::clone(&journal_rows),
             stop: Arc::clone(&stop),
         };
+        let (write_behind, syncing) = WriteBehind::start(Arc::clone(&stop)).map_err(failed)?;
         let committer = Committer::new(
             (tables, files, bodies),
             late,
             Arc::clone(&stop),
             settings.clone(),
-            (segment, applying),
+            (segment, applying, write_behind),
         );
         let upkeep = Arc::new(Upkeep::new(
             reader.clone(),
@@ -146,6 +148,7 @@ impl EmbeddedStore {
                 })
                 .map_err(failed)?,
         );
+        threads.push(syncing);
         let background = Arc::clone(&upkeep);
         threads.push(
             thread("store-upkeep")
