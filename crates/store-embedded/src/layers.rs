@@ -150,7 +150,7 @@ impl Layer {
         let parts = layer.parts.into_inner();
         let parts = parts.unwrap_or_else(PoisonError::into_inner);
         for (_, part) in parts.by_place {
-            let rows = part.iter().count();
+            let rows = part.len();
             drop(part);
             each(rows);
         }

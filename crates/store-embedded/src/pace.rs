@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 /// So much is done between two looks at the clock; about as many microseconds.
 const LOOK_AFTER: usize = 32;
-/// Pauses are at least so long: others would gain nothing by shorter ones.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Pauses are at least so long: after each one the processor's caches have to be filled again.
+const PAUSE_MIN: Duration = Duration::from_millis(4);
 /// And at most so long, to be there when there is hurry.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 

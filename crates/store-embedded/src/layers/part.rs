@@ -71,6 +71,14 @@ impl Part {
         }
     }
 
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Part::Listed(rows) => rows.len(),
+            Part::InTree(rows) => rows.len(),
+        }
+    }
+
     /// All rows, by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&UserKey, Option<&UserValue>)> {
         let (listed, in_tree) = match self {
@@ -149,6 +157,7 @@ mod tests {
                 "{count}"
             );
             let rows: Vec<_> = part.iter().collect();
+            assert_eq!(part.len(), rows.len());
             let expected: Vec<_> = tree
                 .iter()
                 .map(|(key, value)| (key, value.as_ref()))
