@@ -1,9 +1,10 @@
 //! The hot path without sockets: messages in direct conversations, each received and read, as frames of bytes. To be run
 //! under callgrind, which counts what each thread does (`scripts/hot-path`).
 //!
-//! In: what to do (`all`, or `client` for what a client does of it alone), how many messages. The store is the embedded
-//! one, in a temporary directory; its late marks are written when this program says so, so that a count does not hang
-//! on the speed of a machine.
+//! In: what to do (`all`, or `client` for what a client does of it alone), how many messages, of how many pairs, and how
+//! many of those talk at a time: many pairs, few at a time, is what caches see of a server. The store is the embedded one,
+//! in a temporary directory; its late marks are written when this program says so, so that a count does not hang on the
+//! speed of a machine.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,7 @@
 )]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,7 +38,7 @@ use tidings_store_embedded::{EmbeddedStore, Settings};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Pairs that talk; each says something in each round.
+/// Pairs that talk, unless told otherwise; each says something in each round.
 const PAIRS: usize = 16;
 /// Rounds from one writing of late marks to the next.
 const FLUSH_ROUNDS: u64 = 4;
@@ -67,9 +69,13 @@ struct Stage {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_else(|| "all".to_owned());
-    let messages: u64 = arguments
-        .next()
-        .map_or(1_600, |count| count.parse().unwrap());
+    let mut number = |default: usize| {
+        let argument = arguments.next();
+        argument.map_or(default, |number| number.parse().unwrap())
+    };
+    let messages = number(1_600);
+    let pairs = number(PAIRS);
+    let at_a_time = number(pairs);
     // Outlives the tasks that hold the store.
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,18 +83,18 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut stage = Stage::new(folder.path()).await;
-        for round in 0..messages / PAIRS as u64 {
+        let mut stage = Stage::new(folder.path(), pairs).await;
+        for round in 0..(messages / pairs) as u64 {
             let frames = stage.frames_of(round);
             if what == "all" {
-                stage.play(&frames, round).await;
+                stage.play(&frames, round, at_a_time).await;
             }
         }
     });
 }
 
 impl Stage {
-    async fn new(folder: &std::path::Path) -> Stage {
+    async fn new(folder: &std::path::Path, pairs: usize) -> Stage {
         let late_within = Duration::from_secs(1_000_000);
         let settings = Settings {
             late_within,
@@ -126,7 +132,7 @@ impl Stage {
             clock: millis,
             pairs: Vec::new(),
         };
-        for number in 0..PAIRS {
+        for number in 0..pairs {
             let ada = stage.person(&hub, &users, &format!("ada-{number}")).await;
             let ben = stage.person(&hub, &users, &format!("ben-{number}")).await;
             stage.pairs.push(Pair {
@@ -181,9 +187,21 @@ impl Stage {
         frames.collect()
     }
 
-    async fn play(&mut self, frames: &[[Vec<u8>; 2]], round: u64) {
+    /// The frames of a round, those of so many pairs at a time.
+    async fn play(&mut self, frames: &[[Vec<u8>; 2]], round: u64, at_a_time: usize) {
+        for first in (0..frames.len()).step_by(at_a_time) {
+            let some = first..frames.len().min(first + at_a_time);
+            self.play_some(&frames[some.clone()], round, some).await;
+        }
+        if round.is_multiple_of(FLUSH_ROUNDS) {
+            self.store.flush().await.unwrap();
+        }
+    }
+
+    async fn play_some(&mut self, frames: &[[Vec<u8>; 2]], round: u64, some: Range<usize>) {
         let (who, other) = ((round % 2) as usize, (1 - round % 2) as usize);
-        for (pair, [send, _]) in self.pairs.iter().zip(frames) {
+        let pairs = &mut self.pairs[some];
+        for (pair, [send, _]) in pairs.iter().zip(frames) {
             let sender = &pair.people[who];
             let (send, reply): (Send, fn(_, _) -> Reply) =
                 match Encoding::Cbor.decode_request(send).unwrap() {
@@ -201,7 +219,7 @@ impl Stage {
                 .fetch_add(1, Ordering::Relaxed);
             self.chat.send(sender.caller, send, reply);
         }
-        for pair in &mut self.pairs {
+        for pair in pairs.iter_mut() {
             // The tick, and with it the entry.
             let ticks = drain(&pair.people[who].session).await;
             drain(&pair.people[other].session).await;
@@ -210,7 +228,7 @@ impl Stage {
                 pair.handle = Handle(digest::handle(pair.talk, generation));
             }
         }
-        for (pair, [_, mark]) in self.pairs.iter().zip(frames) {
+        for (pair, [_, mark]) in pairs.iter().zip(frames) {
             let reader = &pair.people[other];
             let (mark, knows) = match Encoding::Cbor.decode_request(mark).unwrap() {
                 ClientFrame::Seen(seen) => self.chat.mark_of(&reader.session, seen).unwrap(),
@@ -221,16 +239,15 @@ impl Stage {
             marked.await.unwrap();
             drain(&pair.people[who].session).await;
         }
-        if round.is_multiple_of(FLUSH_ROUNDS) {
-            self.store.flush().await.unwrap();
-        }
     }
 }
 
 /// The first message of a pair in the long form, the others in the short one.
 fn send(number: u64, round: u64, now: u64, pair: &Pair, to: UserId) -> ClientFrame {
     let mut chance = [0; 10];
-    chance[..8].copy_from_slice(&(round * PAIRS as u64 + number).to_le_bytes());
+    // As if by chance, and the same each time.
+    let mixed = (round << 32 | number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    chance[2..].copy_from_slice(&mixed.to_le_bytes());
     let (id, client_id) = (round + 1, ClientId::new(Time(now), chance));
     let text = "x".repeat(TEXT_BYTES);
     if pair.is_begun {
