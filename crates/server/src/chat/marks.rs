@@ -1,36 +1,32 @@
 //! Marks rise: acknowledging, reading, ticks.
 //!
-//! In: `mark` frames (and the marks that a `hello` repeats). Next: the store, late; the author's sessions,
-//! at once in a direct conversation, gathered for a moment in a group, summed once a second for those who
-//! look at it in a large one.
+//! In: `mark` frames (and the marks that a `hello` repeats). Next: the store, late; those concerned are told
+//! (`telling`).
 
-use std::cell::LazyCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidings_core::conversation::Retention;
 use tidings_core::log::{Generation, Seq};
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
-use tidings_core::{ConversationId, Time, UserId};
-use tidings_protocol::mark::{MarkStep, MarkUpdate, Marks, Receipt, Receipts, ReceiptsRequest};
-use tidings_protocol::{Code, Problem, ServerFrame};
-use tidings_store::{Durability, Step, Want};
+use tidings_core::{Time, UserId};
+use tidings_protocol::mark::MarkUpdate;
+use tidings_protocol::{Code, Problem};
+use tidings_store::{Durability, Step};
 
 use super::counting::count_near;
-use super::loaded::{KEEP_STEPS_MEMBERS_MAX, Loaded, UserMarks};
-use super::news::MovedMarks;
+use super::loaded::{KEEP_STEPS_MEMBERS_MAX, Loaded};
 use super::{Chat, Conversation, problem_of_store};
-use crate::session::{Caller, Event};
+use crate::session::Caller;
 
 /// The times of a member's steps are kept at most this often.
-const STEP_MILLIS: u64 = 1_000;
+pub(super) const STEP_MILLIS: u64 = 1_000;
 
 /// Marks that somebody raises in one conversation.
 #[derive(Clone, Copy)]
-struct Raising {
-    caller: Caller,
+pub(super) struct Raising {
+    pub caller: Caller,
     /// The session that knows where its user's read mark is then.
-    knows: Option<u64>,
+    pub knows: Option<u64>,
     delivered: Seq,
     read: Option<Seq>,
     /// Whether the user lets it be seen how far it has read.
@@ -173,177 +169,8 @@ impl Chat {
         Ok(())
     }
 
-    /// Tells those concerned that a member's marks moved: at once in a direct conversation, soon in a group.
-    fn tell_rise(
-        self: &Arc<Self>,
-        conversation: &Arc<Conversation>,
-        loaded: &mut Loaded,
-        raising: Raising,
-        rise: &Rise,
-        now: Time,
-    ) {
-        let Raising { caller, knows, .. } = raising;
-        let (id, user) = (conversation.id, caller.user);
-        if rise.moved && loaded.tells_at_once() {
-            let news = tell_one(loaded, id, user, now);
-            self.push_steps(conversation, loaded, vec![news], Some(user));
-            self.tell_marks(conversation, loaded, user, now);
-        } else if rise.moved {
-            loaded.untold.insert(user);
-        }
-        if let Some(read) = rise.read {
-            let event = own_read_event(id, loaded, user, read, now);
-            let (place, part) = (loaded.place(id), loaded.part(id, user));
-            self.hub.push_own(caller, knows, &event, place, part);
-            self.tell_read(conversation, loaded, user, read);
-        }
-        self.tell_soon(conversation, loaded);
-        if !loaded.steps_due.is_empty() && !loaded.stepping {
-            loaded.stepping = true;
-            let (chat, conversation) = (self.clone(), conversation.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(STEP_MILLIS)).await;
-                chat.keep_due_steps(&conversation).await;
-            });
-        }
-    }
-
-    /// What another server told or the store says of a member's marks is told to the sessions here.
-    pub(super) fn tell_heard(
-        self: &Arc<Self>,
-        conversation: &Arc<Conversation>,
-        loaded: &mut Loaded,
-        user: UserId,
-        now: Time,
-    ) {
-        if loaded.tells_marks() {
-            let news = tell_one(loaded, conversation.id, user, now);
-            self.push_steps(conversation, loaded, vec![news], Some(user));
-        } else {
-            loaded.heard.insert(user);
-            self.tell_soon(conversation, loaded);
-        }
-    }
-
-    /// Tells the user's sessions here how far it has read elsewhere.
-    pub(super) fn tell_own_read(
-        &self,
-        id: ConversationId,
-        loaded: &Loaded,
-        user: UserId,
-        read: MarkValue,
-        now: Time,
-    ) {
-        if let Some(hub) = self.hub.user(user) {
-            let event = own_read_event(id, loaded, user, read, now);
-            hub.push_with_part(&event, loaded.place(id), loaded.part(id, user));
-        }
-    }
-
-    /// Has what was gathered told before long.
-    fn tell_soon(self: &Arc<Self>, conversation: &Arc<Conversation>, loaded: &mut Loaded) {
-        if loaded.telling || (loaded.untold.is_empty() && loaded.heard.is_empty()) {
-            return;
-        }
-        loaded.telling = true;
-        let millis = if loaded.tells_marks() {
-            self.settings.gather_marks_ms
-        } else {
-            STEP_MILLIS
-        };
-        let (chat, conversation) = (self.clone(), conversation.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(millis)).await;
-            chat.tell_gathered(&conversation);
-        });
-    }
-
-    /// Sends steps to all who are in but one, and in the same moment moves their digests. Who hides how far
-    /// it has read is told what was delivered, and nothing where only reading moved.
-    fn push_steps(
-        &self,
-        conversation: &Conversation,
-        loaded: &Loaded,
-        news: Vec<News>,
-        except: Option<UserId>,
-    ) {
-        let id = conversation.id;
-        let place = loaded.place(id);
-        let event_of = |steps: Vec<MarkStep>| {
-            (!steps.is_empty()).then(|| {
-                Event::new(MovedMarks {
-                    place,
-                    loaded,
-                    steps,
-                })
-            })
-        };
-        let event = event_of(news.iter().map(|news| news.step).collect());
-        let without_shown = LazyCell::new(|| {
-            let delivered = news.iter().filter(|news| news.delivered_moved);
-            let step = |news: &News| MarkStep {
-                shown: None,
-                ..news.step
-            };
-            event_of(delivered.map(step).collect())
-        });
-        for (user, _) in loaded.present() {
-            if Some(user) != except
-                && let Some(hub) = self.hub.user(user)
-            {
-                let event = if hub.is_shown() {
-                    &event
-                } else {
-                    &*without_shown
-                };
-                let part = loaded.part(id, user);
-                match event {
-                    Some(event) => {
-                        hub.push_with_part(event, place, part);
-                    }
-                    None => hub.set_part(place, part),
-                }
-            }
-        }
-    }
-
-    /// Tells the marks that were gathered: to everybody, or in a large group as a sum to those who look.
-    fn tell_gathered(&self, conversation: &Conversation) {
-        let Some(mut loaded) = conversation.try_loaded() else {
-            return;
-        };
-        loaded.telling = false;
-        let mut untold = std::mem::take(&mut loaded.untold);
-        // Who went meanwhile is in nobody's digest any more.
-        untold.retain(|user| loaded.member_in(*user).is_some());
-        let now = self.clock.now();
-        for user in &untold {
-            self.tell_marks(conversation, &loaded, *user, now);
-        }
-        untold.extend(std::mem::take(&mut loaded.heard));
-        untold.retain(|user| loaded.member_in(*user).is_some());
-        if untold.is_empty() {
-            return;
-        }
-        if loaded.tells_marks() {
-            let news = untold
-                .iter()
-                .map(|user| tell_one(&mut loaded, conversation.id, *user, now))
-                .collect();
-            self.push_steps(conversation, &loaded, news, None);
-        } else {
-            for session in loaded.lookers.values() {
-                let user = session.caller.user;
-                let is_shown = self.hub.user(user).is_some_and(|hub| hub.is_shown());
-                if let Some(ticks) = loaded.ticks_for(conversation.id, user, is_shown) {
-                    session.push(&ServerFrame::Ticks(ticks));
-                }
-            }
-        }
-    }
-
     /// Keeps the steps whose second is over.
-    async fn keep_due_steps(&self, conversation: &Conversation) {
+    pub(super) async fn keep_due_steps(&self, conversation: &Conversation) {
         let log = conversation.log();
         let due = {
             let Some(mut loaded) = conversation.try_loaded() else {
@@ -366,78 +193,17 @@ impl Chat {
             tracing::error!(%error, "the times of steps could not be kept");
         }
     }
-
-    /// Who received and read one message, and when.
-    ///
-    /// # Errors
-    /// `not_found` when the caller is not in the conversation or may not see the entry.
-    pub async fn receipts(
-        self: &Arc<Self>,
-        caller: Caller,
-        request: ReceiptsRequest,
-    ) -> Result<Receipts, Problem> {
-        let conversation = self.open_for(caller.user, request.conversation).await?;
-        let entry = self
-            .read_one(&conversation, request.seq, Want::Envelopes)
-            .await?;
-        let steps = self
-            .store
-            .steps_past(conversation.log(), request.seq)
-            .await
-            .map_err(problem_of_store)?;
-        // Who hides how far it has read does not see it of others.
-        let is_shown = self.users.is_shown(caller.user).await?;
-        let Some(loaded) = conversation.try_loaded() else {
-            return Err(Problem::new(Code::Internal));
-        };
-        let member = loaded
-            .member_in(caller.user)
-            .ok_or_else(|| Problem::new(Code::NotFound))?;
-        let entry = entry
-            .filter(|_| member.may_see(request.seq))
-            .ok_or_else(|| Problem::new(Code::TargetNotFound))?;
-        let time_of = |user: UserId, kind| {
-            steps
-                .iter()
-                .find(|step| step.owner == user.0 && step.kind == kind)
-                .map(|step| step.at)
-        };
-        let recipients = loaded
-            .present()
-            .filter(|(user, member)| {
-                *user != entry.envelope.author && member.is_recipient(request.seq)
-            })
-            .map(|(user, _)| {
-                let marks = loaded.marks_of(user);
-                let delivered = marks.delivered >= request.seq;
-                let shown = is_shown && marks.shown >= request.seq;
-                Receipt {
-                    user,
-                    delivered,
-                    shown,
-                    delivered_at: time_of(user, MarkKind::Delivered).filter(|_| delivered),
-                    shown_at: time_of(user, MarkKind::Shown).filter(|_| shown),
-                }
-            })
-            .collect();
-        Ok(Receipts {
-            id: request.id,
-            conversation: request.conversation,
-            seq: request.seq,
-            recipients,
-        })
-    }
 }
 
 /// What a rise of somebody's marks comes to.
-struct Rise {
+pub(super) struct Rise {
     /// For the store.
     raised: Vec<Mark>,
     steps: Vec<Step>,
     /// Whether others have something to be told.
-    moved: bool,
+    pub moved: bool,
     /// The read mark, if it moved.
-    read: Option<MarkValue>,
+    pub read: Option<MarkValue>,
 }
 
 impl Loaded {
@@ -564,48 +330,5 @@ impl Loaded {
             seq,
             at: now,
         })
-    }
-}
-
-/// A step that is to be told.
-struct News {
-    step: MarkStep,
-    delivered_moved: bool,
-}
-
-fn tell_one(loaded: &mut Loaded, id: ConversationId, user: UserId, now: Time) -> News {
-    let delivered_moved = loaded.tell(id, user);
-    News {
-        step: step_of(user, &loaded.marks_of(user), now),
-        delivered_moved,
-    }
-}
-
-/// What a user's own sessions are told when it has read further.
-fn own_read_event(
-    id: ConversationId,
-    loaded: &Loaded,
-    user: UserId,
-    read: MarkValue,
-    now: Time,
-) -> Event {
-    let step = MarkStep {
-        read: Some(read.into()),
-        ..step_of(user, &loaded.marks_of(user), now)
-    };
-    Event::new(ServerFrame::Marks(Marks {
-        conversation: id,
-        marks: vec![step],
-    }))
-}
-
-fn step_of(user: UserId, marks: &UserMarks, at: Time) -> MarkStep {
-    let some = |seq: Seq| Some(seq).filter(|seq| *seq > 0);
-    MarkStep {
-        user,
-        at,
-        delivered: some(marks.delivered),
-        shown: some(marks.shown),
-        read: None,
     }
 }

@@ -23,9 +23,11 @@ mod marks;
 mod news;
 mod publish;
 mod queue;
+mod receipts;
 mod refresh;
 mod refused;
 mod short;
+mod telling;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traced;

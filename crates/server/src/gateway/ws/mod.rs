@@ -5,6 +5,7 @@
 //! ([`dispatch::handle`]). All answers and events come back through the session's queue.
 
 mod deflate;
+mod ending;
 mod extensions;
 mod framing;
 mod handshake;
@@ -19,19 +20,19 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidings_protocol::problem::ErrorFrame;
-use tidings_protocol::session::{Bye, Ping};
-use tidings_protocol::{ClientFrame, Code, DecodeError, Encoding, Problem, Retry, ServerFrame};
+use tidings_protocol::session::Ping;
+use tidings_protocol::{ClientFrame, Code, Encoding, Problem, ServerFrame};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::admit::Refusal;
 use super::live::Live;
 use super::{App, dispatch};
-use crate::clock::random;
 use crate::session::{Drained, encode};
 
+pub(super) use ending::bye;
+use ending::{answer_close, close, close_code, unreadable, wrong_type};
 use framing::Broken;
 pub(super) use handshake::connect;
 use socket::{Read, Socket};
@@ -42,8 +43,6 @@ const WRITE_BYTES: usize = 64 * 1024;
 const READ_FRAMES: usize = 64;
 /// Heartbeats that wait for their answer before nothing more is read.
 const PINGS_MAX: usize = 16;
-/// How long a closing client may take to read why.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A connection with a session. Most of the time it waits, and there are many: what is needed only now and then
 /// is kept in boxes.
@@ -472,62 +471,6 @@ fn poll_slot<F: Future + Unpin>(slot: &mut Option<F>, cx: &mut Context<'_>) -> P
         *slot = None;
     }
     polled
-}
-
-/// Says why, and closes. The client's last word is not waited for longer than a moment.
-async fn close(socket: Socket, frames: Vec<Bytes>, reason: Code, code: u16) {
-    // Whether it read the reason is its own affair.
-    let _ = tokio::time::timeout(CLOSE_WITHIN, socket.close(frames, code, reason.name())).await;
-}
-
-async fn answer_close(socket: Socket) {
-    let _ = tokio::time::timeout(CLOSE_WITHIN, socket.answer_close()).await;
-}
-
-/// The last frame of a connection.
-pub(super) fn bye(reason: Code, encoding: Encoding) -> Bytes {
-    let spread = u64::from(u16::from_le_bytes(random()));
-    let reconnect_after_ms = match Problem::new(reason).retry {
-        Retry::Never | Retry::LogIn => None,
-        // Spread over two seconds, so that those who were cut off together do not come back together.
-        Retry::Reconnect | Retry::Later | Retry::CatchUp => Some(spread % 2_000),
-    };
-    encode(
-        &ServerFrame::Bye(Bye {
-            reason,
-            reconnect_after_ms,
-        }),
-        encoding,
-    )
-}
-
-/// The WebSocket's own close code (RFC 6455, section 7.4; those from 4000 on are ours: 4000 and the HTTP
-/// status).
-fn close_code(reason: Code) -> u16 {
-    match reason {
-        Code::Draining => 1012,
-        Code::SlowConsumer | Code::Busy => 1013,
-        Code::FrameTooLarge => 1009,
-        Code::Internal => 1011,
-        reason => 4_000 + Problem::new(reason).status,
-    }
-}
-
-/// What is told about a frame that cannot be read.
-fn unreadable(error: DecodeError) -> Problem {
-    let code = if error.unknown_frame {
-        Code::UnknownFrame
-    } else {
-        Code::MalformedFrame
-    };
-    Problem::new(code).detail(error.message)
-}
-
-fn wrong_type(encoding: Encoding) -> Problem {
-    Problem::new(Code::MalformedFrame).detail(match encoding {
-        Encoding::Json => "frames of tidings.v1.json are text messages",
-        Encoding::Cbor => "frames of tidings.v1.cbor are binary messages",
-    })
 }
 
 /// Frames that could not be read in this minute.
