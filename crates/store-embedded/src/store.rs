@@ -115,7 +115,7 @@ impl EmbeddedStore {
             journal_rows: Arc::clone(&journal_rows),
             stop: Arc::clone(&stop),
         };
-        let (write_behind, syncing) = WriteBehind::start(Arc::clone(&stop)).map_err(failed)?;
+        let (write_behind, unsynced) = WriteBehind::begin();
         let committer = Committer::new(
             (tables, files, bodies),
             late,
@@ -148,7 +148,15 @@ impl EmbeddedStore {
                 })
                 .map_err(failed)?,
         );
-        threads.push(syncing);
+        let syncing = Arc::clone(&stop);
+        threads.push(
+            thread("store-sync")
+                .spawn(move || {
+                    let _guard = syncing.on_panic();
+                    unsynced.run(&syncing);
+                })
+                .map_err(failed)?,
+        );
         let background = Arc::clone(&upkeep);
         threads.push(
             thread("store-upkeep")

@@ -2,7 +2,6 @@
 //! layer wrote, synced at once when the layer is applied, is some milliseconds of the disk, and commits stand behind it.
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -22,19 +21,10 @@ pub(crate) struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// Starts the thread. It ends when this is dropped.
-    ///
-    /// # Errors
-    /// When there can be no more threads.
-    pub(crate) fn start(stop: Arc<Stop>) -> io::Result<(WriteBehind, std::thread::JoinHandle<()>)> {
+    /// The two ends. The thread's ends when this one is dropped.
+    pub(crate) fn begin() -> (WriteBehind, Unsynced) {
         let (files, waiting) = sync_channel(0);
-        let thread = std::thread::Builder::new()
-            .name("store-sync".to_owned())
-            .spawn(move || {
-                let _guard = stop.on_panic();
-                run(&waiting, &stop);
-            })?;
-        Ok((WriteBehind { files, bytes: 0 }, thread))
+        (WriteBehind { files, bytes: 0 }, Unsynced(waiting))
     }
 
     /// These bodies have been written; `unsynced` are the files that are not synced yet.
@@ -51,10 +41,14 @@ impl WriteBehind {
     }
 }
 
-fn run(waiting: &Receiver<Vec<Arc<File>>>, stop: &Stop) {
-    priority::lower();
-    while let Ok(files) = waiting.recv() {
-        for file in files {
+/// The thread's end.
+pub(crate) struct Unsynced(Receiver<Vec<Arc<File>>>);
+
+impl Unsynced {
+    /// Syncs what is handed over, until there will be no more.
+    pub(crate) fn run(&self, stop: &Stop) {
+        priority::lower();
+        for file in self.0.iter().flatten() {
             // The system tells of a failure once: whoever syncs next would not hear of it.
             if let Err(error) = file.sync_data() {
                 return stop.fatal(&failed(&error).to_string());

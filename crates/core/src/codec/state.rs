@@ -27,7 +27,8 @@ pub fn encode_state(state: &State) -> Vec<u8> {
     writer.number(u64::from(state.owner_count));
     writer.number(state.epoch);
     write_settings(&mut writer, &state.settings);
-    writer.list(state.recent.iter(), |writer, recent| {
+    let recent: Vec<&Recent> = state.recent.iter().collect();
+    writer.list(recent.into_iter(), |writer, recent| {
         writer.id(&recent.author.0);
         writer.id(&recent.client_id.0);
         writer.number(recent.seq);
