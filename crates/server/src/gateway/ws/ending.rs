@@ -1,10 +1,11 @@
-//! The end of a connection: its last frame, its close code; and what is told about frames that cannot be read.
+//! The end of a connection: its last frame, its close code; and frames that cannot be read, too many of which end it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_protocol::session::Bye;
 use tidings_protocol::{Code, DecodeError, Encoding, Problem, Retry, ServerFrame};
+use tokio::time::Instant;
 
 use super::socket::Socket;
 use crate::clock::random;
@@ -67,4 +68,26 @@ pub(super) fn wrong_type(encoding: Encoding) -> Problem {
         Encoding::Json => "frames of tidings.v1.json are text messages",
         Encoding::Cbor => "frames of tidings.v1.cbor are binary messages",
     })
+}
+
+/// Frames that could not be read in this minute.
+#[derive(Default)]
+pub(super) struct BadFrames {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl BadFrames {
+    /// Counts one more; answers how many that makes.
+    pub(super) fn one_more(&mut self, now: Instant) -> u32 {
+        match self.since {
+            Some(since) if now.duration_since(since) < Duration::from_secs(60) => {}
+            _ => {
+                self.since = Some(now);
+                self.count = 0;
+            }
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
 }

@@ -32,7 +32,7 @@ use super::{App, dispatch};
 use crate::session::{Drained, encode};
 
 pub(super) use ending::bye;
-use ending::{answer_close, close, close_code, unreadable, wrong_type};
+use ending::{BadFrames, answer_close, close, close_code, unreadable, wrong_type};
 use framing::Broken;
 pub(super) use handshake::connect;
 use socket::{Read, Socket};
@@ -471,27 +471,6 @@ fn poll_slot<F: Future + Unpin>(slot: &mut Option<F>, cx: &mut Context<'_>) -> P
         *slot = None;
     }
     polled
-}
-
-/// Frames that could not be read in this minute.
-#[derive(Default)]
-struct BadFrames {
-    since: Option<Instant>,
-    count: u32,
-}
-
-impl BadFrames {
-    fn one_more(&mut self, now: Instant) -> u32 {
-        match self.since {
-            Some(since) if now.duration_since(since) < Duration::from_secs(60) => {}
-            _ => {
-                self.since = Some(now);
-                self.count = 0;
-            }
-        }
-        self.count = self.count.saturating_add(1);
-        self.count
-    }
 }
 
 #[cfg(test)]
