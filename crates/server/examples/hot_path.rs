@@ -11,6 +11,7 @@
     reason = "a measuring program may stop at any failure"
 )]
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -213,10 +214,7 @@ impl Stage {
                     _ => continue,
                 };
             let reply = reply(sender.session.clone(), send.id);
-            sender
-                .session
-                .sends_outstanding
-                .fetch_add(1, Ordering::Relaxed);
+            sender.session.send_taken();
             self.chat.send(sender.caller, send, reply);
         }
         for pair in pairs.iter_mut() {
@@ -303,8 +301,8 @@ fn acknowledge(pair: &Pair, seq: u64) -> ClientFrame {
 }
 
 /// Waits for what a session is sent, and takes it.
-async fn drain(session: &Session) -> Vec<bytes::Bytes> {
-    let mut frames = Vec::new();
+async fn drain(session: &Session) -> VecDeque<bytes::Bytes> {
+    let mut frames = VecDeque::new();
     while session.drain(&mut frames, DRAIN_BYTES) == Drained::Empty {
         session.wait().await;
     }
@@ -312,7 +310,7 @@ async fn drain(session: &Session) -> Vec<bytes::Bytes> {
 }
 
 /// The conversation's generation, as its first tick tells it.
-fn generation_of(ticks: &[bytes::Bytes]) -> Option<Generation> {
+fn generation_of(ticks: &VecDeque<bytes::Bytes>) -> Option<Generation> {
     ticks.iter().find_map(|bytes| {
         let frame: ServerFrame = Encoding::Cbor.decode(bytes).ok()?;
         let ServerFrame::Sent(sent) = frame else {

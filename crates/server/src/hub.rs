@@ -6,6 +6,7 @@
 //! In: events from conversations (`chat/publish.rs`, `chat/marks.rs`). Next: each session's queue
 //! (`session.rs`).
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -405,7 +406,7 @@ impl UserHub {
     pub fn drain_with_digest(
         &self,
         session: &Session,
-        buffer: &mut Vec<Bytes>,
+        buffer: &mut VecDeque<Bytes>,
         bytes_max: usize,
     ) -> (Drained, Option<u64>) {
         let inner = self.lock();

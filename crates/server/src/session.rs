@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -139,7 +139,9 @@ pub struct Session {
     limits: QueueLimits,
     queue: Mutex<Queue>,
     /// Sends that were accepted and not answered yet.
-    pub sends_outstanding: AtomicUsize,
+    sends_outstanding: AtomicUsize,
+    /// Whether the transport waits for one of them to be answered.
+    waits_for_answer: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -178,6 +180,7 @@ impl Session {
             limits,
             queue: Mutex::default(),
             sends_outstanding: AtomicUsize::new(0),
+            waits_for_answer: AtomicBool::new(false),
         }
     }
 
@@ -260,10 +263,17 @@ impl Session {
     }
 
     /// Moves what waits to the end of `buffer`, up to about `bytes_max`.
-    pub fn drain(&self, buffer: &mut Vec<Bytes>, bytes_max: usize) -> Drained {
+    pub fn drain(&self, buffer: &mut VecDeque<Bytes>, bytes_max: usize) -> Drained {
         let mut queue = self.lock();
         if queue.lingers && queue.closed.is_none() {
             return Drained::Empty;
+        }
+        if buffer.is_empty() && queue.bytes <= bytes_max && !queue.frames.is_empty() {
+            // As it lies there: an idle session keeps no buffer.
+            *buffer = std::mem::take(&mut queue.frames);
+            queue.bytes = 0;
+            queue.is_woken = queue.closed.is_some();
+            return Drained::Frames;
         }
         let mut taken = 0;
         while taken < bytes_max
@@ -271,13 +281,9 @@ impl Session {
         {
             taken += frame.len();
             queue.bytes -= frame.len();
-            buffer.push(frame);
+            buffer.push_back(frame);
         }
         if taken > 0 {
-            if queue.frames.is_empty() {
-                // An idle session keeps no buffer.
-                queue.frames = VecDeque::new();
-            }
             return Drained::Frames;
         }
         queue.closed.map_or(Drained::Empty, Drained::Closed)
@@ -318,10 +324,29 @@ impl Session {
         Poll::Pending
     }
 
+    /// A send was accepted.
+    pub fn send_taken(&self) {
+        self.sends_outstanding.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// A send was answered.
     pub fn send_settled(&self) {
-        self.sends_outstanding.fetch_sub(1, Ordering::Relaxed);
-        wake(self.lock());
+        self.sends_outstanding.fetch_sub(1, Ordering::SeqCst);
+        if self.waits_for_answer.load(Ordering::SeqCst) {
+            self.waits_for_answer.store(false, Ordering::SeqCst);
+            wake(self.lock());
+        }
+    }
+
+    /// Whether fewer than `max` sends wait for their answer. If not, the next answer wakes the transport.
+    pub fn may_take_send(&self, max: usize) -> bool {
+        let are_fewer = || self.sends_outstanding.load(Ordering::SeqCst) < max;
+        if are_fewer() {
+            return true;
+        }
+        self.waits_for_answer.store(true, Ordering::SeqCst);
+        // One that was answered meanwhile did not see that somebody waits.
+        are_fewer()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

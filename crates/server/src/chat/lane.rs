@@ -111,7 +111,7 @@ impl Chat {
                 }
             }
             if !pending.is_empty() {
-                self.commit(pending).await;
+                self.commit(pending);
             }
             tokio::time::sleep_until(begun + PACE).await;
         }
@@ -165,7 +165,7 @@ impl Chat {
         None
     }
 
-    async fn commit(self: &Arc<Self>, round: Vec<Pending>) {
+    fn commit(self: &Arc<Self>, round: Vec<Pending>) {
         let (mut appends, mut appended) = (Vec::new(), Vec::new());
         for pending in round {
             let putting =
@@ -185,6 +185,11 @@ impl Chat {
             }
             return;
         }
+        // The lane goes on: what comes meanwhile is decided, and waits in the store's queue for its next sync.
+        tokio::spawn(self.clone().settle_round(appends, appended));
+    }
+
+    async fn settle_round(self: Arc<Self>, appends: Vec<Append>, appended: Vec<Pending>) {
         let started = Instant::now();
         let results = self.store.append_all(appends).await;
         let took = started.elapsed();

@@ -1,7 +1,6 @@
 //! The one table of requests. WebSocket, `POST /v1/call` and the addresses under `/v1/` all come here.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
 use tidings_protocol::mark::RaiseMarks;
@@ -105,7 +104,7 @@ pub(super) const ANSWERS: &[(&str, Option<&str>)] = &[
 /// Hands a send that was let through to its conversation, now; the answer will come through the session's
 /// queue, in the short form if it was asked in that. Calls in one order are decided in that order.
 pub(super) fn hand_over(app: &Arc<App>, session: &Arc<Session>, send: Send, is_short: bool) {
-    session.sends_outstanding.fetch_add(1, Ordering::Relaxed);
+    session.send_taken();
     let id = send.id;
     let reply = match is_short {
         true => Reply::Short(session.clone(), id),

@@ -10,6 +10,7 @@ mod credentials;
 mod dispatch;
 mod extract;
 mod http;
+pub(crate) mod listener;
 mod live;
 mod openapi;
 mod ordered;

@@ -201,7 +201,7 @@ impl Polled {
         let mut digest = None;
         let room = bytes_max.saturating_sub(kept.bytes);
         if room > 0 && !kept.ended {
-            let mut fresh = Vec::new();
+            let mut fresh = VecDeque::new();
             let drained = match app.hub.user(session.caller.user) {
                 Some(user) => {
                     let (drained, now) = user.drain_with_digest(session, &mut fresh, room);
@@ -211,7 +211,7 @@ impl Polled {
                 None => session.drain(&mut fresh, room),
             };
             if let Drained::Closed(reason) = drained {
-                fresh.push(ws::bye(reason, session.encoding));
+                fresh.push_back(ws::bye(reason, session.encoding));
                 kept.ended = true;
                 digest = None;
             }

@@ -3,12 +3,13 @@
 //! A bucket is one number, the moment at which it will be full again (the "generic cell rate algorithm",
 //! ITU-T I.371, annex A). A full bucket need not be remembered, so the table holds only who is busy.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt as _};
 use tidings_protocol::Problem;
 
 const SHARDS: usize = 32;
@@ -24,6 +25,7 @@ pub(super) struct Rates<K> {
     ahead_ns: u64,
     keys_per_shard_max: usize,
     began: Instant,
+    hasher: RandomState,
     shards: Vec<Mutex<Shard<K>>>,
 }
 
@@ -50,6 +52,7 @@ impl<K: Eq + Hash + Clone> Rates<K> {
             ahead_ns: interval_ns.saturating_mul(u64::from(burst.max(1) - 1)),
             keys_per_shard_max: keys_max.div_ceil(SHARDS),
             began: Instant::now(),
+            hasher: RandomState::default(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
         }
     }
@@ -67,10 +70,7 @@ impl<K: Eq + Hash + Clone> Rates<K> {
             return Ok(());
         }
         let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        // The remainder is below SHARDS.
-        let index = (hasher.finish() % SHARDS as u64) as usize;
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
         let mut shard = self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);

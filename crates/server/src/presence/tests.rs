@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -134,7 +135,7 @@ impl World {
 
 /// What a session was told: who, online, last seen.
 fn told(session: &Session) -> Vec<(UserId, bool, Option<Time>)> {
-    let mut frames: Vec<Bytes> = Vec::new();
+    let mut frames: VecDeque<Bytes> = VecDeque::new();
     while session.drain(&mut frames, usize::MAX) == Drained::Frames {}
     let presence = |frame: &Bytes| match serde_json::from_slice(frame).unwrap() {
         ServerFrame::Presence(presence) => (presence.user, presence.online, presence.last_seen),

@@ -6,7 +6,6 @@
 
 mod control;
 mod files;
-mod listener;
 mod logging;
 mod looks;
 mod moving;
@@ -33,6 +32,7 @@ use crate::chat::Chat;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::{Settings, StoreKind, StoreSettings};
+use crate::gateway::listener::{BoundedListener, Bounds};
 use crate::gateway::{self, App};
 use crate::health::Health;
 use crate::hub::Hub;
@@ -48,8 +48,6 @@ pub(crate) use stores::cql_settings;
 pub use stores::migrate;
 
 use stores::Opened;
-
-use listener::{BoundedListener, Bounds};
 
 /// Connections that the system accepts before we come round to them: everybody may come back at once. (It
 /// takes no more than `net.core.somaxconn`.)

@@ -1,5 +1,6 @@
 //! A small server without sockets: people, their devices and sessions.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -418,7 +419,7 @@ impl Device {
     /// The frames that wait for this device.
     pub(super) fn frames(&self) -> Vec<ServerFrame> {
         let session = self.session.as_ref().unwrap();
-        let mut buffer = Vec::new();
+        let mut buffer = VecDeque::new();
         session.linger_no_more();
         while session.drain(&mut buffer, usize::MAX) == Drained::Frames {}
         buffer

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::chat::Chat;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::gateway::listener::{BoundedListener, Bounds};
 use crate::gateway::{App, router};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -128,6 +130,11 @@ impl World {
         );
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let bounds = Bounds {
+            connections_max: 1_000,
+            address_connections_max: None,
+        };
+        let listener = BoundedListener::new(listener, bounds).tap_io(|_| {});
         let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
         World { address, app }

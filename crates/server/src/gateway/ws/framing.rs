@@ -50,6 +50,29 @@ const FINAL: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;
 const RESERVED: u8 = 0x30;
 
+/// The message that these bytes are, if they are one in a single frame, and nothing else: as most of what comes.
+/// Otherwise they are as they were, and for a [`Reader`].
+pub(super) fn whole(bytes: &mut [u8], message_bytes_max: usize) -> Option<Message> {
+    let header = Header::read(bytes).ok()??;
+    let is_plain = header.is_final && !header.is_compressed;
+    let payload = bytes.get_mut(header.bytes..)?;
+    if !is_plain || payload.len() as u64 != header.length || payload.len() > message_bytes_max {
+        return None;
+    }
+    let take: fn(Bytes) -> Message = match header.kind {
+        Kind::Binary => Message::Binary,
+        Kind::Text => Message::Text,
+        _ => return None,
+    };
+    unmask(payload, header.mask);
+    if header.kind == Kind::Text && std::str::from_utf8(payload).is_err() {
+        // Once more, and it is as it came.
+        unmask(payload, header.mask);
+        return None;
+    }
+    Some(take(Bytes::copy_from_slice(payload)))
+}
+
 /// Puts messages together. Holds no memory between messages.
 #[derive(Debug)]
 pub(super) struct Reader {

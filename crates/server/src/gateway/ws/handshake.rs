@@ -7,6 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use sha1::{Digest, Sha1};
 use tidings_protocol::{Code, Encoding, Problem};
 
@@ -14,6 +16,7 @@ use super::extensions;
 use super::hello::Offer;
 use super::socket::Socket;
 use crate::gateway::extract::Anybody;
+use crate::gateway::listener::Counted;
 use crate::gateway::problem::Answer;
 use crate::gateway::{App, credentials};
 
@@ -46,12 +49,14 @@ pub(in crate::gateway) async fn connect(
     let upgrade = hyper::upgrade::on(&mut request);
     let bytes_max = app.settings.limits.frame_bytes_max;
     tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => {
+        match upgrade.await.map(downcast::<TokioIo<Counted>>) {
+            Ok(Ok(parts)) => {
                 let from_bytes = extension.map_or(0, |_| compress_from_bytes);
-                let socket = Socket::new(upgraded, encoding, bytes_max, from_bytes);
+                let connection = (parts.io.into_inner(), parts.read_buf);
+                let socket = Socket::new(connection, encoding, bytes_max, from_bytes);
                 super::begin(app, socket, encoding, offer).await;
             }
+            Ok(Err(_)) => tracing::error!("a connection that this server did not accept"),
             Err(error) => tracing::debug!(%error, "a connection did not become a WebSocket"),
         }
     });

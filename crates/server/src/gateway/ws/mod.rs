@@ -12,18 +12,20 @@ mod handshake;
 mod hello;
 mod socket;
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::session::Ping;
 use tidings_protocol::{ClientFrame, Code, Encoding, Problem, ServerFrame};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::admit::Refusal;
@@ -52,6 +54,8 @@ struct Connection {
     address: IpAddr,
     busy: Option<Box<Busy>>,
     last_frame: Instant,
+    /// Whether the timer of its silence will wake it.
+    awaits_silence: bool,
     bad: Option<Box<BadFrames>>,
 }
 
@@ -98,6 +102,7 @@ async fn begin(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hel
                 address,
                 busy: None,
                 last_frame: Instant::now(),
+                awaits_silence: false,
                 bad: None,
             };
             tokio::spawn(live_on(connection));
@@ -134,10 +139,15 @@ impl Connection {
     async fn serve(&mut self) -> End {
         let mut silent = pin!(sleep_until(self.last_frame + self.allowed()));
         loop {
-            if let Err(end) = self.write_waiting().await {
-                return end;
-            }
-            match poll_fn(|cx| self.poll_next(cx, silent.as_mut())).await {
+            let mut has_written = match self.write_waiting().await {
+                Ok(has_written) => has_written,
+                Err(end) => return end,
+            };
+            let next = poll_fn(|cx| {
+                let reads_first = std::mem::take(&mut has_written);
+                self.poll_next(cx, reads_first, silent.as_mut())
+            });
+            match next.await {
                 Ok(Next::Write) => {}
                 Ok(Next::Gather) => tokio::task::yield_now().await,
                 Err(end) => return end,
@@ -168,13 +178,18 @@ impl Connection {
             + Duration::from_millis(self.live.app.settings.sessions.heartbeat_grace_ms)
     }
 
-    /// Waits for what comes next and handles it. What keeps the client from being read goes before reading; the
-    /// queue is emptied after everything that comes, so it may be last.
+    /// Waits for what comes next and handles it: what is to be written, or after that was written once what is to
+    /// be read, so that neither holds the other up. What keeps the client from being read goes before reading.
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
+        reads_first: bool,
         mut silent: Pin<&mut Sleep>,
     ) -> Poll<Result<Next, End>> {
+        // What comes with it (the tick and the entry, the marks of a batch) goes in the same write.
+        if !reads_first && self.live.session.poll_wait(cx).is_ready() {
+            return Poll::Ready(Ok(Next::Gather));
+        }
         if self.poll_busy(cx).is_ready() {
             return Poll::Ready(Ok(Next::Write));
         }
@@ -183,11 +198,18 @@ impl Connection {
         {
             return Poll::Ready(self.take(read).map(|()| Next::Write));
         }
-        if self.live.session.poll_wait(cx).is_ready() {
-            // What comes with it (the tick and the entry, the marks of a batch) goes in the same write.
+        if reads_first && self.live.session.poll_wait(cx).is_ready() {
             return Poll::Ready(Ok(Next::Gather));
         }
-        ready!(silent.as_mut().poll(cx));
+        // A timer that was asked once wakes this task, whatever else it is woken for before. Asked without a budget:
+        // one that is used up would say that it waits, and not wake.
+        if !self.awaits_silence || silent.is_elapsed() {
+            let asked = pin!(unconstrained(silent.as_mut()));
+            self.awaits_silence = asked.poll(cx).is_pending();
+        }
+        if self.awaits_silence {
+            return Poll::Pending;
+        }
         let until = self.last_frame + self.allowed();
         silent.reset(until);
         Poll::Ready(if until <= Instant::now() {
@@ -218,35 +240,38 @@ impl Connection {
     /// the client is simply not read from.
     fn may_read(&self) -> bool {
         self.busy.as_ref().is_none_or(|busy| busy.may_read())
-            && self.live.session.sends_outstanding.load(Ordering::Relaxed)
-                < self.live.app.settings.limits.sends_outstanding_max
+            && self
+                .live
+                .session
+                .may_take_send(self.live.app.settings.limits.sends_outstanding_max)
     }
 
     fn busy(&mut self) -> &mut Busy {
         self.busy.get_or_insert_default()
     }
 
-    /// Writes what waits in the queue, until nothing does.
-    async fn write_waiting(&mut self) -> Result<(), End> {
-        while self.take_waiting()? {
-            match self.socket.flush_now() {
+    /// Writes what waits in the queue, until nothing does. Answers whether something did.
+    async fn write_waiting(&mut self) -> Result<bool, End> {
+        let mut has_written = false;
+        while let Some(frames) = self.waiting()? {
+            match self.socket.write_now(frames) {
                 Some(flushed) => flushed.map_err(|_| End::Gone)?,
                 // Seldom: what it takes to wait for a client that does not read is not kept ready.
                 None => Box::pin(self.flush_slowly()).await?,
             }
+            has_written = true;
         }
-        Ok(())
+        Ok(has_written)
     }
 
-    /// Takes what waits in the queue, to be written. Answers whether there is something to write.
-    fn take_waiting(&mut self) -> Result<bool, End> {
-        let mut frames = Vec::new();
+    /// What waits in the queue, to be written; `None` if there is nothing to write.
+    fn waiting(&mut self) -> Result<Option<VecDeque<Bytes>>, End> {
+        let mut frames = VecDeque::new();
         match self.live.session.drain(&mut frames, WRITE_BYTES) {
-            Drained::Empty if !self.socket.owes_pong() => return Ok(false),
-            Drained::Closed(reason) => return Err(End::Ours(reason)),
-            Drained::Empty | Drained::Frames => self.socket.put(frames),
+            Drained::Empty if !self.socket.owes_pong() => Ok(None),
+            Drained::Closed(reason) => Err(End::Ours(reason)),
+            Drained::Empty | Drained::Frames => Ok(Some(frames)),
         }
-        Ok(true)
     }
 
     /// Writes the rest, unless the session ends meanwhile or the client takes nothing for too long.

@@ -3,30 +3,35 @@
 //! in what lives as long as a frame is read or written.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tidings_protocol::{Code, Encoding};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::deflate;
 use super::framing::{self, Broken, Kind, Message, Reader};
+use crate::gateway::listener::Counted;
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 16 * 1024;
+/// A buffer for writing that has grown past this is not kept.
+const WRITTEN_BYTES_KEPT: usize = 128 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    /// What is put together to be written. Between two uses it is empty.
+    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The connection.
 pub(super) struct Socket {
-    io: TokioIo<Upgraded>,
+    io: Counted,
     encoding: Encoding,
     message_bytes_max: usize,
     /// Messages of at least so many bytes are compressed. 0: nobody compresses, for it was not agreed on.
@@ -83,14 +88,15 @@ impl Broken {
 }
 
 impl Socket {
+    /// A WebSocket on a connection of which the first bytes may have been read already.
     pub(super) fn new(
-        upgraded: Upgraded,
+        (io, read): (Counted, Bytes),
         encoding: Encoding,
         message_bytes_max: usize,
         compress_from_bytes: u32,
     ) -> Socket {
-        Socket {
-            io: TokioIo::new(upgraded),
+        let mut socket = Socket {
+            io,
             encoding,
             message_bytes_max,
             compress_from_bytes,
@@ -98,7 +104,18 @@ impl Socket {
             output: None,
             pong: None,
             is_closed_by_client: false,
+        };
+        if !read.is_empty() {
+            socket.reader().push(&read);
         }
+        socket
+    }
+
+    fn reader(&mut self) -> &mut Reader {
+        self.reader.get_or_insert_with(|| {
+            let inflates = self.compress_from_bytes > 0;
+            Box::new(Reader::new(self.message_bytes_max, inflates))
+        })
     }
 
     /// Waits for what comes next. Cancel-safe.
@@ -120,26 +137,28 @@ impl Socket {
                 Some(Ok(None)) | None => {}
             }
             self.reader.take_if(|reader| reader.is_empty());
-            if !ready!(self.poll_fill(cx)) {
-                return Poll::Ready(Read::Gone);
+            if let Some(read) = ready!(self.poll_fill(cx)) {
+                return Poll::Ready(read);
             }
         }
     }
 
-    /// Reads what is there. `false` at the end.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Reads what is there. Answers what it is, if it is one message or the end; otherwise it is in the reader.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Option<Read>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
-                    let reader = self.reader.get_or_insert_with(|| {
-                        let inflates = self.compress_from_bytes > 0;
-                        Box::new(Reader::new(self.message_bytes_max, inflates))
-                    });
-                    reader.push(buffer.filled());
-                    Poll::Ready(true)
+                    let filled = buffer.filled_mut();
+                    if self.reader.is_none()
+                        && let Some(message) = framing::whole(filled, self.message_bytes_max)
+                    {
+                        return Poll::Ready(Some(self.take(message)));
+                    }
+                    self.reader().push(filled);
+                    Poll::Ready(None)
                 }
-                Ok(()) | Err(_) => Poll::Ready(false),
+                Ok(()) | Err(_) => Poll::Ready(Some(Read::Gone)),
             }
         })
     }
@@ -167,16 +186,50 @@ impl Socket {
         self.pong.is_some()
     }
 
+    /// Takes frames to be written together, and writes them if that need not wait. `None` if it must: then
+    /// [`Socket::flush`] writes what is left.
+    pub(super) fn write_now(&mut self, frames: VecDeque<Bytes>) -> Option<std::io::Result<()>> {
+        if self.output.is_some() {
+            self.put(frames);
+            return self.flush().now_or_never();
+        }
+        let mut bytes = WRITTEN.take();
+        self.put_into(&mut bytes, frames);
+        let written = match self.io.try_write(&bytes) {
+            Ok(0) if !bytes.is_empty() => return Some(Err(ErrorKind::WriteZero.into())),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Some(Err(error)),
+        };
+        let rest = bytes.get(written..).filter(|rest| !rest.is_empty());
+        self.output = rest.map(|rest| {
+            Box::new(Output {
+                bytes: rest.to_vec(),
+                written: 0,
+            })
+        });
+        if bytes.capacity() <= WRITTEN_BYTES_KEPT {
+            bytes.clear();
+            WRITTEN.set(bytes);
+        }
+        self.flush().now_or_never()
+    }
+
     /// Takes frames to be written together: [`Socket::flush`] writes them.
-    pub(super) fn put(&mut self, frames: Vec<Bytes>) {
+    fn put(&mut self, frames: VecDeque<Bytes>) {
+        let mut output = self.output.take().unwrap_or_default();
+        self.put_into(&mut output.bytes, frames);
+        self.output = Some(output);
+    }
+
+    fn put_into(&mut self, output: &mut Vec<u8>, frames: VecDeque<Bytes>) {
         let kind = match self.encoding {
             Encoding::Json => Kind::Text,
             Encoding::Cbor => Kind::Binary,
         };
         let pong = self.pong.take();
-        let output = &mut self.output.get_or_insert_default().bytes;
         let all = frames.iter().map(|frame| &**frame).chain(pong.as_deref());
-        output.reserve_exact(all.map(framing::written_bytes_max).sum());
+        output.reserve(all.map(framing::written_bytes_max).sum());
         if let Some(pong) = pong {
             framing::write(output, Kind::Pong, &pong);
         }
@@ -192,17 +245,12 @@ impl Socket {
         }
     }
 
-    /// As [`Socket::flush`], if that need not wait.
-    pub(super) fn flush_now(&mut self) -> Option<std::io::Result<()>> {
-        self.flush().now_or_never()
-    }
-
     /// Writes what was taken. Broken off, it goes on with the next.
     pub(super) async fn flush(&mut self) -> std::io::Result<()> {
         while let Some(output) = &mut self.output {
             match output.bytes.get(output.written..) {
                 Some(rest) if !rest.is_empty() => match self.io.write(rest).await? {
-                    0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                    0 => return Err(ErrorKind::WriteZero.into()),
                     count => output.written += count,
                 },
                 _ => self.output = None,
@@ -217,7 +265,7 @@ impl Socket {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
         payload.truncate(framing::CONTROL_BYTES_MAX);
-        self.put(frames);
+        self.put(frames.into());
         framing::write(
             &mut self.output.get_or_insert_default().bytes,
             Kind::Close,

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use tidings_protocol::ServerFrame;
 use tidings_protocol::account::ProfileChange;
@@ -115,7 +117,7 @@ async fn the_last_value_counts_and_other_devices_are_told() {
     assert_eq!(map.items, [item(Some("three"))]);
 
     let told = |session: &Session| {
-        let mut frames: Vec<Bytes> = Vec::new();
+        let mut frames: VecDeque<Bytes> = VecDeque::new();
         while session.drain(&mut frames, usize::MAX) == Drained::Frames {}
         let private = |frame: &Bytes| match serde_json::from_slice(frame).unwrap() {
             ServerFrame::Private(Private {

@@ -14,14 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// How many connections may be open.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) connections_max: usize,
+pub(crate) struct Bounds {
+    pub(crate) connections_max: usize,
     /// Of one address. `None` behind a proxy, from which all connections come.
-    pub(super) address_connections_max: Option<usize>,
+    pub(crate) address_connections_max: Option<usize>,
 }
 
 #[derive(Debug)]
-pub(super) struct BoundedListener {
+pub(crate) struct BoundedListener {
     listener: TcpListener,
     bounds: Bounds,
     open: Arc<Mutex<Open>>,
@@ -35,14 +35,14 @@ struct Open {
 
 /// A connection that counts until it is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     stream: TcpStream,
     address: IpAddr,
     open: Arc<Mutex<Open>>,
 }
 
 impl BoundedListener {
-    pub(super) fn new(listener: TcpListener, bounds: Bounds) -> BoundedListener {
+    pub(crate) fn new(listener: TcpListener, bounds: Bounds) -> BoundedListener {
         BoundedListener {
             listener,
             bounds,
@@ -92,6 +92,16 @@ impl Listener for BoundedListener {
 
     fn local_addr(&self) -> Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+impl Counted {
+    /// Writes what can be written without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if that is nothing.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> Result<usize> {
+        self.stream.try_write(bytes)
     }
 }
 
