@@ -26,14 +26,14 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         batch: &[Queued],
-    ) -> Result<Decided, Problem> {
+    ) -> Result<Box<Decided>, Problem> {
         self.load(conversation).await?;
         let mut decided = {
             let Some(loaded) = conversation.try_loaded() else {
                 return Err(Problem::new(Code::Internal));
             };
             let queue = conversation.queue();
-            Decided {
+            Box::new(Decided {
                 behind: queue.refused.clone(),
                 entries: Vec::with_capacity(batch.len()),
                 erase: Vec::new(),
@@ -42,7 +42,7 @@ impl Chat {
                 settled: loaded.settled,
                 state: loaded.state.clone(),
                 members: named_members(&loaded, batch),
-            }
+            })
         };
         let mut overlay = Overlay::default();
         for (index, queued) in batch.iter().enumerate() {
@@ -82,7 +82,7 @@ impl Chat {
         batch: &[Queued],
         refused: usize,
         problem: Problem,
-    ) -> Result<Decided, Problem> {
+    ) -> Result<Box<Decided>, Problem> {
         let before = batch.get(..refused).unwrap_or_default();
         let mut decided = Box::pin(self.decide_batch(conversation, before)).await?;
         decided.refused.push((refused, problem));

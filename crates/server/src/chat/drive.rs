@@ -193,7 +193,7 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         mut batch: Vec<Queued>,
-        decided: Decided,
+        decided: Box<Decided>,
         took: Duration,
     ) {
         self.metrics.commit_took(took);
@@ -235,13 +235,16 @@ impl Chat {
     /// Remembers how the commands of a batch were decided, now that the decision stands: what is behind one that
     /// was refused for now must wait.
     pub(super) fn settle(&self, conversation: &Conversation, batch: &[Queued], decided: &Decided) {
+        let mut queue = conversation.queue();
+        if decided.refused.is_empty() && queue.refused.is_empty() {
+            return;
+        }
         let mut answers = vec![Ok(()); batch.len()];
         for (index, problem) in &decided.refused {
             if let Some(answer) = answers.get_mut(*index) {
                 *answer = Err(problem);
             }
         }
-        let mut queue = conversation.queue();
         for (queued, answer) in batch.iter().zip(answers) {
             queue.refused.settled(queued, answer);
         }
@@ -309,7 +312,7 @@ impl Chat {
         self: &Arc<Self>,
         conversation: &Arc<Conversation>,
         batch: Vec<Queued>,
-        decided: Decided,
+        decided: Box<Decided>,
     ) {
         let retention_before;
         {

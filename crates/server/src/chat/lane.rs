@@ -1,9 +1,9 @@
 //! Lanes: the commands of many conversations, decided and committed together.
 //!
 //! In: conversations in which commands wait (`queue`). A lane takes all that are ready, decides their
-//! commands (`drive`), hands every append to the store in one go and tells everybody concerned
-//! (`publish`). What came meanwhile is the next round: the more there is to do, the more is done at
-//! once. A conversation that has to wait for something, for it is not in memory, say, holds nobody up:
+//! commands (`drive`) and hands every append to the store in one go; once they are durable, everybody concerned is
+//! told (`publish`). What came meanwhile is the next round, which does not wait for the one before: a conversation
+//! is only ever in one. The more there is to do, the more is done at once. A conversation that has to wait for something, for it is not in memory, say, holds nobody up:
 //! it goes its own way (`Chat::drive`).
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tidings_protocol::Problem;
 use tidings_store::{Append, AppendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::drive::Decided;
@@ -26,14 +27,17 @@ const ROUND_MAX: usize = 128;
 const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Conversations that are told without letting other tasks have their turn.
 const TELL_MAX: usize = 32;
+/// Rounds of one lane that wait for the store. When there are more, what comes gathers for the next.
+const ROUNDS_WAITING_MAX: usize = 4;
 /// From one round to the next, when one follows on another: many rounds with little in each would cost far
 /// more (wake-ups, syncs, system calls) than they make anybody wait less. A lone message never waits.
 const PACE: Duration = Duration::from_millis(1);
 
 /// Conversations in which commands wait.
-#[derive(Default)]
 pub(super) struct Lane {
     ready: Mutex<Ready>,
+    /// Places for rounds that wait for the store.
+    places: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -47,12 +51,21 @@ struct Ready {
 struct Pending {
     conversation: Arc<Conversation>,
     batch: Vec<Queued>,
-    decided: Decided,
+    decided: Box<Decided>,
 }
 
 impl Pending {
     fn bytes(&self) -> usize {
         self.batch.iter().map(|queued| queued.bytes).sum()
+    }
+}
+
+impl Default for Lane {
+    fn default() -> Lane {
+        Lane {
+            ready: Mutex::default(),
+            places: Arc::new(Semaphore::new(ROUNDS_WAITING_MAX)),
+        }
     }
 }
 
@@ -91,6 +104,9 @@ impl Chat {
         loop {
             // Sessions that have something to read are read first.
             tokio::task::yield_now().await;
+            let Ok(place) = self.lanes[index].places.clone().acquire_owned().await else {
+                return;
+            };
             let round = self.lanes[index].next_round();
             if round.is_empty() {
                 return;
@@ -111,7 +127,7 @@ impl Chat {
                 }
             }
             if !pending.is_empty() {
-                self.commit(pending);
+                self.commit(pending, place);
             }
             tokio::time::sleep_until(begun + PACE).await;
         }
@@ -165,7 +181,7 @@ impl Chat {
         None
     }
 
-    fn commit(self: &Arc<Self>, round: Vec<Pending>) {
+    fn commit(self: &Arc<Self>, round: Vec<Pending>, place: OwnedSemaphorePermit) {
         let (mut appends, mut appended) = (Vec::new(), Vec::new());
         for pending in round {
             let putting =
@@ -186,13 +202,19 @@ impl Chat {
             return;
         }
         // The lane goes on: what comes meanwhile is decided, and waits in the store's queue for its next sync.
-        tokio::spawn(self.clone().settle_round(appends, appended));
+        tokio::spawn(self.clone().settle_round(appends, appended, place));
     }
 
-    async fn settle_round(self: Arc<Self>, appends: Vec<Append>, appended: Vec<Pending>) {
+    async fn settle_round(
+        self: Arc<Self>,
+        appends: Vec<Append>,
+        appended: Vec<Pending>,
+        place: OwnedSemaphorePermit,
+    ) {
         let started = Instant::now();
         let results = self.store.append_all(appends).await;
         let took = started.elapsed();
+        drop(place);
         for (index, (pending, result)) in appended.into_iter().zip(results).enumerate() {
             if index % TELL_MAX == TELL_MAX - 1 {
                 // What has been told is written meanwhile, and others have their turn.

@@ -12,7 +12,7 @@ use tidings_core::conversation::{ConversationKind, Member, MemberMap, State, app
 use tidings_core::entry::Entry;
 use tidings_core::log::{Generation, LogId, Seq};
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
-use tidings_core::{ConversationId, Time, UserId, digest};
+use tidings_core::{ConversationId, Time, UserId};
 use tidings_protocol::mark::{MemberMarks, Ticks};
 use tidings_store::{Direction, MemberQuery, ReadLog, StateSnapshot, Store, StoreError, Want};
 
@@ -66,9 +66,9 @@ pub(super) struct Loaded {
     /// The handle by which sessions name it, in which generation.
     pub handle: Cell<Option<(Generation, u32)>>,
     /// The head that was last looked at, and what it contributes to digests.
-    head_part: Cell<(Seq, u64)>,
+    pub head_part: Cell<(Seq, u64)>,
     /// The sum of what the told marks of all who are in contribute to digests.
-    told_sum: Part,
+    pub told_sum: Part,
 }
 
 /// What counting needs of an entry.
@@ -85,6 +85,8 @@ pub(super) struct Brief {
 pub(super) struct UserMarks {
     pub delivered: Seq,
     pub read: MarkValue,
+    /// What a read mark at this place contributes to the user's digest: of the one that was last reckoned.
+    pub read_part: (Seq, u64),
     pub shown: Seq,
     /// As far as the others were told.
     pub told: MemberMarks,
@@ -319,75 +321,6 @@ impl Loaded {
         self.marks.get(&user).copied().unwrap_or_default()
     }
 
-    /// What this conversation contributes to a user's digest; nothing for who is out.
-    pub(super) fn part(&self, id: ConversationId, user: UserId) -> Part {
-        if self.member_in(user).is_none() {
-            return Part::default();
-        }
-        let marks = self.marks_of(user);
-        let own = Part {
-            plain: digest::add(self.head_part(id), digest::read(id, user, marks.read.seq)),
-            shown: 0,
-        };
-        if !self.tells_marks() {
-            return own;
-        }
-        own.with(self.told_sum.without(marks.told_part))
-    }
-
-    fn head_part(&self, id: ConversationId) -> u64 {
-        let state = &self.state;
-        let (seq, part) = self.head_part.get();
-        if seq == state.seq {
-            return part;
-        }
-        let part = digest::head(id, state.generation, state.seq, state.at);
-        self.head_part.set((state.seq, part));
-        part
-    }
-
-    /// Tells of a user's marks: what others know of them is now what they are. Answers whether the delivered
-    /// mark is among what is news.
-    pub(super) fn tell(&mut self, id: ConversationId, user: UserId) -> bool {
-        let Some(marks) = self.marks.get_mut(&user) else {
-            return false;
-        };
-        let delivered_moved = marks.delivered > marks.told.delivered;
-        let before = marks.told_part;
-        marks.told = MemberMarks {
-            delivered: marks.delivered,
-            shown: marks.shown,
-        };
-        marks.told_part = told_part(id, user, marks.told);
-        self.told_sum = self.told_sum.without(before).with(marks.told_part);
-        delivered_moved
-    }
-
-    /// What others know of everybody's marks is now what they are. The sum is to be made anew.
-    pub(super) fn tell_all(&mut self) {
-        for marks in self.marks.values_mut() {
-            marks.told = MemberMarks {
-                delivered: marks.delivered,
-                shown: marks.shown,
-            };
-        }
-    }
-
-    /// Adds up the told marks of all who are in: after a load, or when somebody came or went.
-    pub(super) fn sum_told(&mut self, id: ConversationId) {
-        self.told_sum = Part::default();
-        if !self.tells_marks() {
-            return;
-        }
-        let present: Vec<UserId> = self.present().map(|(user, _)| user).collect();
-        for user in present {
-            if let Some(marks) = self.marks.get_mut(&user) {
-                marks.told_part = told_part(id, user, marks.told);
-                self.told_sum = self.told_sum.with(marks.told_part);
-            }
-        }
-    }
-
     /// How far everybody else is, as seen by one member of a large group, who may be shown how far they have
     /// read or not.
     pub(super) fn ticks_for(
@@ -454,13 +387,6 @@ pub(super) fn content_bytes(entry: &Entry) -> usize {
         Body::Join { users, .. } => users.len() * 30,
         Body::Commit(opaque) => opaque.bytes.len() * 4 / 3,
         _ => 0,
-    }
-}
-
-fn told_part(id: ConversationId, user: UserId, told: MemberMarks) -> Part {
-    Part {
-        plain: digest::delivered(id, user, told.delivered),
-        shown: digest::shown(id, user, told.shown),
     }
 }
 

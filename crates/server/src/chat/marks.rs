@@ -282,6 +282,7 @@ impl Loaded {
             let seq = read.seq;
             if seq > marks.read.seq {
                 marks.read = read;
+                marks.reckon_read(conversation.id, caller.user);
                 rise.read = Some(read);
                 rise.raised.push(mark(caller.user.0, MarkKind::Read, read));
             }

@@ -21,6 +21,7 @@ mod loaded;
 mod lookup;
 mod marks;
 mod news;
+mod parts;
 mod publish;
 mod queue;
 mod receipts;

@@ -44,6 +44,11 @@ impl Refused {
         self.devices.values().flatten().any(Refusal::holds)
     }
 
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
     /// Whether this send came behind one of its device that must come again first.
     pub(super) fn is_behind(&self, queued: &Queued) -> bool {
         let refusals = self.devices.get(&queued.command.device);
