@@ -109,7 +109,7 @@ impl Encoding {
                     message: error.to_string(),
                 }
             }),
-            Encoding::Cbor => cbor::from_slice(bytes).map_err(|error| DecodeError {
+            Encoding::Cbor => cbor::from_bytes(bytes).map_err(|error| DecodeError {
                 id: cbor::peek_id(bytes),
                 unknown_frame: cbor::peek_kind(bytes).is_some_and(|kind| !is_known::<T>(&kind)),
                 message: error.to_string(),

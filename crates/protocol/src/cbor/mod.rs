@@ -15,6 +15,7 @@
 
 mod decode;
 mod encode;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -54,15 +55,31 @@ pub enum Error {
     Unfit(Box<str>),
 }
 
-impl serde::ser::Error for Error {
-    fn custom<T: Display>(message: T) -> Self {
-        Self::Unfit(message.to_string().into())
+/// An [`Error`] on its way out. Behind a pointer, so that the many results that say only whether it went well are one
+/// word each.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Failure(Box<Error>);
+
+impl From<Error> for Failure {
+    #[cold]
+    #[inline(never)]
+    fn from(error: Error) -> Self {
+        Self(Box::new(error))
     }
 }
 
-impl serde::de::Error for Error {
+impl serde::ser::Error for Failure {
+    #[cold]
     fn custom<T: Display>(message: T) -> Self {
-        Self::Unfit(message.to_string().into())
+        Error::Unfit(message.to_string().into()).into()
+    }
+}
+
+impl serde::de::Error for Failure {
+    #[cold]
+    fn custom<T: Display>(message: T) -> Self {
+        Error::Unfit(message.to_string().into()).into()
     }
 }
 
@@ -76,30 +93,40 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
 /// Appends `value` to `output`, which an error leaves as it was.
 pub fn extend<T: Serialize + ?Sized>(output: &mut Vec<u8>, value: &T) -> Result<(), Error> {
     let before = output.len();
-    value
-        .serialize(encode::Encoder::new(output))
-        .inspect_err(|_| output.truncate(before))
+    let written = value.serialize(encode::Encoder::new(output));
+    written.map_err(|failure| {
+        output.truncate(before);
+        *failure.0
+    })
 }
 
 /// Reads one value, which must be all of `input`. Text and bytes are borrowed where the type can borrow them and the
 /// sender did not chop them into an indefinite length.
 pub fn from_slice<'de, T: Deserialize<'de>>(input: &'de [u8]) -> Result<T, Error> {
-    let mut decoder = decode::Decoder::new(input);
-    let value = T::deserialize(&mut decoder)?;
-    decoder.finish()?;
-    Ok(value)
+    from_bytes(input).map_err(|failure| *failure.0)
+}
+
+/// As [`from_slice`].
+#[inline]
+pub(crate) fn from_bytes<'de, T: Deserialize<'de>>(input: &'de [u8]) -> Result<T, Failure> {
+    let mut decoder = read::Decoder::new(input);
+    let value = T::deserialize(&mut decoder);
+    if value.is_ok() {
+        decoder.finish()?;
+    }
+    value
 }
 
 /// The request id of a frame of any kind, so that a frame which cannot be read can still be answered: the unsigned
 /// integer under `0` or `"id"` in `{variant: {0: id, …}}`. What follows the id is not looked at.
 pub fn peek_id(input: &[u8]) -> Option<u64> {
-    decode::Decoder::new(input).peek_id().ok().flatten()
+    read::Decoder::new(input).peek_id().ok().flatten()
 }
 
 /// Of which kind a frame is, so that one of an unknown kind is told from one that cannot be read: the number or name of
 /// the variant in `{variant: …}`, if the whole input is well formed.
 pub(crate) fn peek_kind(input: &[u8]) -> Option<FrameKind> {
-    decode::Decoder::new(input).peek_kind().ok().flatten()
+    read::Decoder::new(input).peek_kind().ok().flatten()
 }
 
 /// The major types of RFC 8949, section 3.1.
