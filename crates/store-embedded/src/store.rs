@@ -351,21 +351,17 @@ impl Store for EmbeddedStore {
         marks: Vec<Mark>,
         durability: Durability,
     ) -> StoreFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            match durability {
-                Durability::Now => {
-                    self.ask(move |answer| Request::RaiseMarks(marks, answer))
-                        .await
+        // Two futures: the one that nearly all are is small.
+        match durability {
+            Durability::Now => Box::pin(self.ask(|answer| Request::RaiseMarks(marks, answer))),
+            Durability::Late => Box::pin(async move {
+                self.stop.check()?;
+                if self.reader.late.raise(&marks) {
+                    self.queue.tell(Request::Late);
                 }
-                Durability::Late => {
-                    self.stop.check()?;
-                    if self.reader.late.raise(&marks) {
-                        self.queue.tell(Request::Late);
-                    }
-                    Ok(())
-                }
-            }
-        })
+                Ok(())
+            }),
+        }
     }
 
     fn marks(&self, log: LogId, owner: [u8; 16]) -> StoreFuture<'_, Result<Vec<Mark>, StoreError>> {
