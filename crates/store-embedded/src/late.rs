@@ -114,6 +114,11 @@ impl Values {
         }
     }
 
+    /// About how many rows that will be: mostly two people with a device each.
+    pub(crate) fn rows_about(&self) -> usize {
+        4 * self.logs.len() + self.owners.len() + self.steps.len()
+    }
+
     /// The marks of each owner in each log; seldom those of one owner in two parts.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &[Mark]> {
         let all = self.logs.values().chain(self.owners.values());

@@ -1,12 +1,12 @@
 //! The store as its users see it: opening, closing, and the dispatch of every method.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
 use tidings_core::{ClientId, Time, UserId};
@@ -473,7 +473,7 @@ const DOCUMENT_KEY_BYTES_MAX: usize = 60_000;
 
 /// The body files that the tables know.
 pub(crate) fn file_rows(tables: &Tables) -> Result<HashMap<u32, FileRow>, StoreError> {
-    let mut rows = HashMap::new();
+    let mut rows = HashMap::default();
     for row in tables.upkeep.prefix(b"b") {
         let (key, value) = row?;
         rows.insert(

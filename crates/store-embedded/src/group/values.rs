@@ -78,7 +78,7 @@ impl Group<'_> {
         };
         let owner = keys::marks(first.log, first.owner);
         let tables = self.tables;
-        let marks = self.caches.marks.get_or_read(owner, || {
+        let marks = self.caches.marks.get_or_read(first.log, first.owner, || {
             Ok::<_, StoreError>(match tables.marks.get(&owner)? {
                 Some(bytes) => OwnerMarks::decode(&bytes).map_err(damaged_row)?,
                 None => OwnerMarks::default(),
