@@ -8,12 +8,12 @@
 //! file takes the bodies of one retention class (and, unless kept for ever, of one span of time), so that
 //! what goes together lies together.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use foldhash::HashMap;
 use tidings_core::Time;
 use tidings_core::time::DAY_MILLIS;
 
@@ -236,7 +236,7 @@ impl BodyWriter {
                 next_id = next_id.max(id + 1);
             }
         }
-        let mut active = HashMap::new();
+        let mut active = HashMap::default();
         for (&id, row) in rows.iter().filter(|(_, row)| !row.sealed) {
             let file = files.file(id)?;
             if file.metadata()?.len() < row.end {
@@ -271,7 +271,7 @@ impl BodyWriter {
             active,
             changed: Vec::new(),
             written: Vec::new(),
-            unsynced: HashMap::new(),
+            unsynced: HashMap::default(),
         })
     }
 
@@ -302,7 +302,10 @@ impl BodyWriter {
         };
         active.buffer.extend_from_slice(body);
         row.end += body.len() as u64;
-        self.changed.push(active.id);
+        // Bodies mostly come one behind the other.
+        if self.changed.last() != Some(&active.id) {
+            self.changed.push(active.id);
+        }
         Ok(place)
     }
 

@@ -122,7 +122,9 @@ impl Committer {
             Taking::Passing
         });
 
-        let mut group = Group::new(&self.tables, &mut self.bodies, &mut self.caches);
+        let rows_about: usize = requests.iter().map(Request::rows_about).sum();
+        let rows_about = rows_about + late.rows_about();
+        let mut group = Group::new(&self.tables, &mut self.bodies, &mut self.caches, rows_about);
         let mut result = group.write_late(&late);
         for request in requests {
             result = result.and_then(|()| group.take(request));

@@ -4,11 +4,13 @@
 //! nothing is in the tables yet, hence the overlays.
 
 mod begin;
+mod marks;
 mod upkeep;
 mod values;
 
 use std::collections::BTreeMap;
 
+use fjall::UserValue;
 use foldhash::{HashMap, HashMapExt as _};
 use tidings_core::codec::encode_body;
 use tidings_core::conversation::Retention;
@@ -17,29 +19,31 @@ use tidings_core::time::DAY_MILLIS;
 use tidings_core::{Body, Entry, Envelope, Kind, Time};
 use tidings_store::{Append, AppendError, StateSnapshot, StoreError};
 
+use self::marks::CachedMarks;
 use crate::bodies::{BodyWrite, BodyWriter};
 use crate::client_ids::block_of;
 use crate::commit::failed;
-use crate::keys::{self, EntryKey, OwnerKey, ReactionKey, StepKindKey};
+use crate::keys::{self, EntryKey, ReactionKey, StepKindKey};
 use crate::layers::Change;
-use crate::owner_marks::OwnerMarks;
 use crate::queue::{Answer, Request};
 use crate::recent::Recent;
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
 use crate::tables::{Batch, Tables};
 use crate::{damaged_row, misuse};
 
-/// Rows that the committer remembers of logs (about 120 bytes each), of marks (about 250: two users with a device each
-/// have four of them in a conversation) and of steps (about 80).
+/// Rows that the committer remembers of logs (about 120 bytes each) and of steps (about 80).
 const LOGS_CACHED_MAX: usize = 200_000;
-const MARKS_CACHED_MAX: usize = 400_000;
 const STEPS_CACHED_MAX: usize = 200_000;
+/// Logs of which it remembers marks (about 600 bytes each: two users with a device each have four rows), and rows of
+/// marks besides (about 250).
+const LOGS_OF_MARKS_CACHED_MAX: usize = 150_000;
+const FURTHER_MARKS_CACHED_MAX: usize = 100_000;
 
 /// What the committer remembers from group to group. Nobody else writes these rows.
 #[derive(Debug)]
 pub(crate) struct Caches {
     logs: Recent<LogId, Option<LogRow>>,
-    marks: Recent<OwnerKey, OwnerMarks>,
+    marks: CachedMarks,
     /// The last step of each kind, owner and log.
     steps: Recent<StepKindKey, Option<Seq>>,
     last_version: Option<u64>,
@@ -49,7 +53,7 @@ impl Default for Caches {
     fn default() -> Caches {
         Caches {
             logs: Recent::new(LOGS_CACHED_MAX),
-            marks: Recent::new(MARKS_CACHED_MAX),
+            marks: CachedMarks::new(LOGS_OF_MARKS_CACHED_MAX, FURTHER_MARKS_CACHED_MAX),
             steps: Recent::new(STEPS_CACHED_MAX),
             last_version: None,
         }
@@ -62,7 +66,9 @@ pub(crate) struct Group<'a> {
     bodies: &'a mut BodyWriter,
     caches: &'a mut Caches,
     batch: Batch,
-    entries: HashMap<EntryKey, EntryRow>,
+    /// Entries that the batch writes or deletes, and how much of it was looked through for them. Only who erases asks.
+    entries: HashMap<EntryKey, Option<UserValue>>,
+    entries_sought: usize,
     documents: HashMap<Vec<u8>, u64>,
     reactions: BTreeMap<ReactionKey, Option<Seq>>,
     states: HashMap<LogId, Seq>,
@@ -92,17 +98,20 @@ pub(crate) struct Done {
 }
 
 impl<'a> Group<'a> {
+    /// An empty one, that will have about so many rows.
     pub(crate) fn new(
         tables: &'a Tables,
         bodies: &'a mut BodyWriter,
         caches: &'a mut Caches,
+        rows_about: usize,
     ) -> Group<'a> {
         Group {
-            batch: Batch::default(),
+            batch: Batch::for_about(rows_about),
             tables,
             bodies,
             caches,
             entries: HashMap::new(),
+            entries_sought: 0,
             documents: HashMap::new(),
             reactions: BTreeMap::new(),
             states: HashMap::new(),
@@ -233,7 +242,7 @@ impl<'a> Group<'a> {
             return Ok(Err(error.into()));
         }
         row.retention = retention;
-        for entry in entries {
+        for entry in &entries {
             row.head = entry.envelope.seq;
             row.ordinal = entry.envelope.ordinal;
             row.at = entry.envelope.at;
@@ -253,16 +262,16 @@ impl<'a> Group<'a> {
         &mut self,
         log: LogId,
         retention: Retention,
-        entry: Entry,
+        entry: &Entry,
     ) -> Result<(), StoreError> {
-        self.index_by_target(log, &entry);
+        self.index_by_target(log, entry);
         let Entry { envelope, body } = entry;
         let body = match body {
             Body::Erased => BodyRow::Erased,
             Body::Delete | Body::Leave => BodyRow::Empty,
             body => {
-                let bytes = encode_body(&body);
-                let class = body_class(retention, &envelope);
+                let bytes = encode_body(body);
+                let class = body_class(retention, envelope);
                 let place = self
                     .bodies
                     .put(class, envelope.at, &bytes)
@@ -275,7 +284,7 @@ impl<'a> Group<'a> {
             self.batch
                 .insert(&tables.expiry, keys::expiry(expires, log, envelope.seq), []);
         }
-        self.put_entry_row(log, EntryRow { envelope, body });
+        self.put_entry_row(log, envelope, body);
         Ok(())
     }
 
@@ -346,23 +355,31 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn put_entry_row(&mut self, log: LogId, row: EntryRow) {
-        let key = keys::entry(log, row.envelope.seq);
-        self.batch.insert(&self.tables.entries, key, row.encode());
-        self.entries.insert(key, row);
+    fn put_entry_row(&mut self, log: LogId, envelope: &Envelope, body: BodyRow) {
+        let key = keys::entry(log, envelope.seq);
+        let row = EntryRow::encode_of(envelope, body);
+        self.batch.insert(&self.tables.entries, key, row);
     }
 
-    fn entry_row(&self, log: LogId, seq: Seq) -> Result<Option<EntryRow>, StoreError> {
-        let key = keys::entry(log, seq);
-        if let Some(row) = self.entries.get(&key) {
-            return Ok(Some(row.clone()));
+    fn entry_row(&mut self, log: LogId, seq: Seq) -> Result<Option<EntryRow>, StoreError> {
+        let table = &self.tables.entries;
+        for (key, value) in self.batch.rows_of(table, self.entries_sought) {
+            self.entries.insert(keys::bytes(key, 0)?, value.cloned());
         }
-        let row = self.tables.entries.get(&key)?;
+        self.entries_sought = self.batch.len();
+        let key = keys::entry(log, seq);
+        let row = match self.entries.get(&key) {
+            Some(row) => row.clone(),
+            None => self.tables.entries.get(&key)?,
+        };
         row.map(|bytes| EntryRow::decode(&bytes).map_err(damaged_row))
             .transpose()
     }
 
     fn erase(&mut self, log: LogId, seqs: &[Seq]) -> Result<(), StoreError> {
+        if seqs.is_empty() {
+            return Ok(());
+        }
         let Some(row) = self.log(log)? else {
             return Ok(());
         };
@@ -371,7 +388,7 @@ impl<'a> Group<'a> {
             if seq <= row.trimmed || seq > row.head {
                 continue;
             }
-            let Some(mut entry) = self.entry_row(log, seq)? else {
+            let Some(entry) = self.entry_row(log, seq)? else {
                 continue;
             };
             if let BodyRow::At(place) = entry.body {
@@ -390,8 +407,7 @@ impl<'a> Group<'a> {
                     .remove(&self.tables.expiry, keys::expiry(expires, log, seq));
             }
             if entry.body != BodyRow::Erased {
-                entry.body = BodyRow::Erased;
-                self.put_entry_row(log, entry);
+                self.put_entry_row(log, &entry.envelope, BodyRow::Erased);
             }
         }
         Ok(())

@@ -146,14 +146,13 @@ impl Segment {
             buffer.extend_from_slice(&body.bytes);
         }
         for change in changes {
-            buffer.push(change.table);
             let key = u16::try_from(change.key.len()).map_err(|_| too_long())?;
-            buffer.extend_from_slice(&key.to_le_bytes());
             let value = match &change.value {
                 Some(value) => length_of(value)?,
                 None => DELETED,
             };
-            buffer.extend_from_slice(&value.to_le_bytes());
+            let ([k0, k1], [v0, v1, v2, v3]) = (key.to_le_bytes(), value.to_le_bytes());
+            buffer.extend_from_slice(&[change.table, k0, k1, v0, v1, v2, v3]);
             buffer.extend_from_slice(&change.key);
             buffer.extend_from_slice(change.value.as_deref().unwrap_or_default());
         }

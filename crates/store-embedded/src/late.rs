@@ -6,19 +6,28 @@
 //!
 //! Each value waits for about its own promised time, so that a mark which rises all the time is written
 //! once for many steps, and leaves with whatever commit comes by then: the work is spread evenly over
-//! the commits instead of coming all at once.
+//! the commits instead of coming all at once. The marks of a log wait together, since they are raised together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
+use tidings_core::log::LogId;
 use tidings_core::mark::Mark;
 use tidings_core::{MarkValue, Time};
 use tidings_store::Step;
 
 use crate::keys::{self, InboxKey, OwnerKey, StepKey};
 use crate::owner_marks::OwnerMarks;
+
+/// So many marks of a log wait together, and leave together: the conversations that most marks belong to have fewer. In
+/// a large one the others wait by their owners, so that no commit has to take thousands of them at once.
+const TOGETHER_MAX: usize = 32;
+/// What a quiet store keeps of its buffers.
+const KEPT: usize = 64;
 
 /// Marks and steps that are not on the disk yet.
 #[derive(Debug)]
@@ -40,18 +49,26 @@ struct Inner {
 
 #[derive(Clone, Copy, Debug)]
 enum Key {
+    Log(LogId),
     Owner(OwnerKey),
     Step(StepKey),
 }
 
-/// Marks by their owners, and steps.
+/// Marks and steps.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
-    pub(crate) marks: BTreeMap<OwnerKey, OwnerMarks>,
+    /// Marks by their log.
+    logs: HashMap<LogId, Marks>,
+    /// Those for which there was no room among the others of their log, by owner. No mark is in both.
+    owners: BTreeMap<OwnerKey, Marks>,
     /// Those that also belong in the inbox; there are few.
     inbox: BTreeMap<InboxKey, MarkValue>,
     pub(crate) steps: BTreeMap<StepKey, Time>,
 }
+
+/// Some marks of one log. Those of one owner lie next to each other.
+#[derive(Debug, Default)]
+struct Marks(Vec<Mark>);
 
 /// What a commit takes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,31 +79,130 @@ pub(crate) enum Taking {
     All,
 }
 
-impl Values {
-    /// Raises a mark. Answers the key of its owner if nothing of that owner was there.
-    fn raise(&mut self, mark: &Mark) -> Option<OwnerKey> {
-        let owner = keys::marks(mark.log, mark.owner);
-        let marks = self.marks.entry(owner).or_default();
-        let is_new = marks.is_empty();
-        marks.raise(mark.kind, mark.lane, mark.value);
-        if keys::is_in_inbox(mark.kind) {
-            let key = keys::inbox(&owner, mark.kind, mark.lane);
-            higher(&mut self.inbox, key, mark.value);
+impl Marks {
+    /// Raises a mark. Answers whether it could: if it is not there yet, there are less than `max`.
+    fn raise(&mut self, mark: &Mark, max: usize) -> bool {
+        let mut place = self.0.len();
+        for (index, other) in self.0.iter_mut().enumerate() {
+            if other.owner != mark.owner {
+                continue;
+            }
+            if (other.kind, other.lane) == (mark.kind, mark.lane) {
+                other.value = other.value.max(mark.value);
+                return true;
+            }
+            place = index + 1;
         }
-        is_new.then_some(owner)
+        if self.0.len() >= max {
+            return false;
+        }
+        self.0.insert(place, *mark);
+        true
     }
 
-    /// Moves the marks of an owner into another one.
-    fn hand_over(&mut self, owner: &OwnerKey, to: &mut Values) {
-        let Some(marks) = self.marks.remove(owner) else {
-            return;
-        };
-        for (kind, lane, _) in marks.iter().filter(|(kind, ..)| keys::is_in_inbox(*kind)) {
-            let key = keys::inbox(owner, kind, lane);
-            to.inbox.extend(self.inbox.remove_entry(&key));
-        }
-        to.marks.insert(*owner, marks);
+    /// The marks of each owner.
+    fn by_owner(&self) -> impl Iterator<Item = &[Mark]> {
+        self.0.chunk_by(|a, b| a.owner == b.owner)
     }
+}
+
+impl Values {
+    /// Moves what belongs in the inbox of marks that are handed over.
+    fn hand_over_inbox(&mut self, marks: &Marks, to: &mut Values) {
+        for mark in marks.0.iter().filter(|mark| keys::is_in_inbox(mark.kind)) {
+            to.inbox.extend(self.inbox.remove_entry(&inbox_key(mark)));
+        }
+    }
+
+    /// About how many rows that will be: mostly two people with a device each.
+    pub(crate) fn rows_about(&self) -> usize {
+        4 * self.logs.len() + self.owners.len() + self.steps.len()
+    }
+
+    /// The marks of each owner in each log; seldom those of one owner in two parts.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &[Mark]> {
+        let all = self.logs.values().chain(self.owners.values());
+        all.flat_map(Marks::by_owner)
+    }
+
+    /// The same of a log, of the owners in a range.
+    fn marks_of(
+        &self,
+        log: LogId,
+        owners: &RangeInclusive<[u8; 16]>,
+    ) -> impl Iterator<Item = &[Mark]> {
+        let keys = keys::marks(log, *owners.start())..=keys::marks(log, *owners.end());
+        let by_owner = self.owners.range(keys).map(|(_, marks)| marks);
+        let all = self.logs.get(&log).into_iter().chain(by_owner);
+        all.flat_map(Marks::by_owner)
+            .filter(|marks| marks.iter().all(|mark| owners.contains(&mark.owner)))
+    }
+}
+
+impl Inner {
+    /// Raises marks that are all of one log.
+    fn raise(&mut self, log: LogId, marks: &[Mark], now: Instant) {
+        let waiting = &mut self.waiting;
+        let together = match waiting.logs.entry(log) {
+            Entry::Occupied(place) => place.into_mut(),
+            Entry::Vacant(place) => {
+                self.order.push_back((now, Key::Log(log)));
+                place.insert(Marks(Vec::with_capacity(marks.len().min(TOGETHER_MAX))))
+            }
+        };
+        for mark in marks {
+            if keys::is_in_inbox(mark.kind) {
+                higher(&mut waiting.inbox, inbox_key(mark), mark.value);
+            }
+            // Nearly always nobody waits alone, and there is room.
+            let alone = (!waiting.owners.is_empty())
+                .then(|| waiting.owners.get_mut(&keys::marks(log, mark.owner)))
+                .flatten();
+            let max = if alone.is_some() { 0 } else { TOGETHER_MAX };
+            if together.raise(mark, max) {
+                continue;
+            }
+            if let Some(alone) = alone {
+                alone.raise(mark, usize::MAX);
+                continue;
+            }
+            let owner = keys::marks(log, mark.owner);
+            self.order.push_back((now, Key::Owner(owner)));
+            waiting.owners.insert(owner, Marks(vec![*mark]));
+        }
+    }
+
+    fn keep(&mut self, step: &Step, now: Instant) {
+        let key = keys::step(step);
+        if let btree_map::Entry::Vacant(place) = self.waiting.steps.entry(key) {
+            place.insert(step.at);
+            self.order.push_back((now, Key::Step(key)));
+        }
+    }
+
+    /// Moves what waits under a key to what is leaving.
+    fn hand_over(&mut self, key: Key, leaving: &mut Values) {
+        let waiting = &mut self.waiting;
+        match key {
+            Key::Log(log) => {
+                if let Some(marks) = waiting.logs.remove(&log) {
+                    waiting.hand_over_inbox(&marks, leaving);
+                    leaving.logs.insert(log, marks);
+                }
+            }
+            Key::Owner(owner) => {
+                if let Some(marks) = waiting.owners.remove(&owner) {
+                    waiting.hand_over_inbox(&marks, leaving);
+                    leaving.owners.insert(owner, marks);
+                }
+            }
+            Key::Step(step) => leaving.steps.extend(waiting.steps.remove_entry(&step)),
+        }
+    }
+}
+
+fn inbox_key(mark: &Mark) -> InboxKey {
+    keys::inbox(&keys::marks(mark.log, mark.owner), mark.kind, mark.lane)
 }
 
 /// Of two values of a mark the higher one counts.
@@ -112,10 +228,15 @@ impl Late {
 
     /// Raises marks. Answers whether nothing waited before, so that the committer must be told.
     pub(crate) fn raise(&self, marks: &[Mark]) -> bool {
-        self.change(|inner, now| {
-            for mark in marks {
-                if let Some(owner) = inner.waiting.raise(mark) {
-                    inner.order.push_back((now, Key::Owner(owner)));
+        self.raise_at(marks, Instant::now())
+    }
+
+    fn raise_at(&self, marks: &[Mark], now: Instant) -> bool {
+        self.change(|inner| {
+            // What is raised together is mostly of one log.
+            for marks in marks.chunk_by(|a, b| a.log == b.log) {
+                if let Some(first) = marks.first() {
+                    inner.raise(first.log, marks, now);
                 }
             }
         })
@@ -123,24 +244,14 @@ impl Late {
 
     /// Keeps steps; the first time of each stays. Answers as [`Late::raise`] does.
     pub(crate) fn keep(&self, steps: &[Step]) -> bool {
-        self.change(|inner, now| {
-            for step in steps {
-                let key = keys::step(step);
-                if let std::collections::btree_map::Entry::Vacant(slot) =
-                    inner.waiting.steps.entry(key)
-                {
-                    slot.insert(step.at);
-                    inner.order.push_back((now, Key::Step(key)));
-                }
-            }
-        })
+        let now = Instant::now();
+        self.change(|inner| steps.iter().for_each(|step| inner.keep(step, now)))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Inner, Instant)) -> bool {
-        let now = Instant::now();
+    fn change(&self, change: impl FnOnce(&mut Inner)) -> bool {
         let mut inner = self.lock();
         let waited = !inner.order.is_empty();
-        change(&mut inner, now);
+        change(&mut inner);
         !waited && !inner.order.is_empty()
     }
 
@@ -153,7 +264,10 @@ impl Late {
 
     /// What the commit that begins now takes along. Reads see it here until [`Late::left`].
     pub(crate) fn take(&self, taking: Taking) -> Arc<Values> {
-        let now = Instant::now();
+        self.take_at(taking, Instant::now())
+    }
+
+    fn take_at(&self, taking: Taking, now: Instant) -> Arc<Values> {
         let mut inner = self.lock();
         let is_due = |age| {
             let first = inner.order.front();
@@ -165,21 +279,16 @@ impl Late {
             Taking::Passing if is_due(self.within * 4 / 5) => self.within * 2 / 5,
             Taking::Passing => self.within * 3 / 5,
         };
+        let is_due = |(since, _): &(Instant, Key)| now.saturating_duration_since(*since) >= age;
         let mut leaving = Values::default();
-        while let Some((since, key)) = inner.order.front().copied()
-            && now.saturating_duration_since(since) >= age
-        {
+        leaving.logs.reserve(inner.order.partition_point(is_due));
+        while let Some((_, key)) = inner.order.front().copied().filter(is_due) {
             inner.order.pop_front();
-            match key {
-                Key::Owner(owner) => inner.waiting.hand_over(&owner, &mut leaving),
-                Key::Step(step) => leaving
-                    .steps
-                    .extend(inner.waiting.steps.remove_entry(&step)),
-            }
+            inner.hand_over(key, &mut leaving);
         }
         if inner.order.is_empty() {
-            // A quiet store keeps no buffer.
-            inner.order = VecDeque::new();
+            inner.order.shrink_to(KEPT);
+            inner.waiting.logs.shrink_to(KEPT);
         }
         let leaving = Arc::new(leaving);
         inner.leaving = Arc::clone(&leaving);
@@ -191,13 +300,26 @@ impl Late {
         self.lock().leaving = Arc::default();
     }
 
-    /// Cached marks of the owners in a range.
-    pub(crate) fn marks(&self, range: RangeInclusive<OwnerKey>) -> BTreeMap<OwnerKey, OwnerMarks> {
+    /// Cached marks of one owner in a log.
+    pub(crate) fn marks(&self, log: LogId, owner: [u8; 16]) -> OwnerMarks {
+        let mut found = self.marks_of_log(log, owner..=owner);
+        found
+            .pop_first()
+            .map_or_else(OwnerMarks::default, |(_, marks)| marks)
+    }
+
+    /// Cached marks of a log, of the owners in a range.
+    pub(crate) fn marks_of_log(
+        &self,
+        log: LogId,
+        owners: RangeInclusive<[u8; 16]>,
+    ) -> BTreeMap<OwnerKey, OwnerMarks> {
         let inner = self.lock();
         let mut found = BTreeMap::<OwnerKey, OwnerMarks>::new();
-        for values in [&inner.leaving, &inner.waiting] {
-            for (owner, marks) in values.marks.range(range.clone()) {
-                found.entry(*owner).or_default().merge(marks);
+        for values in [&*inner.leaving, &inner.waiting] {
+            for mark in values.marks_of(log, &owners).flatten() {
+                let of_owner = found.entry(keys::marks(log, mark.owner)).or_default();
+                of_owner.raise(mark.kind, mark.lane, mark.value);
             }
         }
         found
@@ -230,78 +352,4 @@ impl Late {
 }
 
 #[cfg(test)]
-mod tests {
-    use tidings_core::ConversationId;
-    use tidings_core::log::LogId;
-    use tidings_core::mark::MarkKind;
-
-    use super::*;
-
-    fn mark(owner: u8, seq: u64) -> Mark {
-        Mark {
-            log: LogId::conversation(ConversationId([1; 16])),
-            owner: [owner; 16],
-            kind: MarkKind::Delivered,
-            lane: 0,
-            value: MarkValue {
-                seq,
-                ..MarkValue::default()
-            },
-        }
-    }
-
-    fn taken(late: &Late, taking: Taking) -> Vec<u64> {
-        let values = late.take(taking);
-        let marks = values.marks.values().flat_map(OwnerMarks::iter);
-        marks.map(|(_, _, value)| value.seq).collect()
-    }
-
-    #[test]
-    fn a_mark_that_rises_again_leaves_once_with_its_highest_value() {
-        let late = Late::new(Duration::from_secs(100));
-        assert!(late.raise(&[mark(1, 5)]), "the first must be told");
-        assert!(!late.raise(&[mark(1, 7), mark(1, 6)]));
-        assert!(!late.raise(&[mark(2, 1)]));
-        assert_eq!(taken(&late, Taking::Passing), [0; 0], "none of it is due");
-        assert_eq!(taken(&late, Taking::All), [7, 1]);
-        assert_eq!(late.due(), None);
-        assert!(late.raise(&[mark(1, 8)]), "nothing waits any more");
-        assert_eq!(cached(&late), [8]);
-    }
-
-    #[test]
-    fn what_is_leaving_is_still_seen() {
-        let late = Late::new(Duration::ZERO);
-        late.raise(&[mark(1, 5)]);
-        assert_eq!(taken(&late, Taking::Passing), [5]);
-        assert_eq!(cached(&late), [5]);
-        late.raise(&[mark(1, 4)]);
-        assert_eq!(cached(&late), [5]);
-        late.left();
-        assert_eq!(cached(&late), [4]);
-    }
-
-    /// The marks of owner 1.
-    fn cached(late: &Late) -> Vec<u64> {
-        let owner = keys::marks(mark(1, 0).log, [1; 16]);
-        let found = late.marks(owner..=owner);
-        let marks = found.values().flat_map(OwnerMarks::iter);
-        marks.map(|(_, _, value)| value.seq).collect()
-    }
-
-    #[test]
-    fn what_belongs_in_the_inbox_is_found_there_until_it_has_left() {
-        let late = Late::new(Duration::ZERO);
-        let joined = Mark {
-            kind: MarkKind::Joined,
-            ..mark(1, 5)
-        };
-        late.raise(&[joined, mark(1, 7)]);
-        let inbox = || late.inbox([0; 38]..=[0xff; 38]).into_values();
-        assert_eq!(inbox().map(|value| value.seq).collect::<Vec<_>>(), [5]);
-        late.take(Taking::All);
-        assert_eq!(inbox().count(), 1);
-        late.left();
-        assert_eq!(inbox().count(), 0);
-    }
-}
+mod tests;

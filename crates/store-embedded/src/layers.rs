@@ -8,11 +8,12 @@
 mod part;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::{UserKey, UserValue};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use self::part::Part;
 
@@ -40,11 +41,20 @@ pub(crate) struct Change {
 }
 
 /// Where a row lies in a layer: small maps are quick, and no read goes across logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) table: u8,
     /// What its key begins with, if keys of this table begin with their log; zeros otherwise.
     pub(crate) log: [u8; 17],
+}
+
+impl Hash for Place {
+    /// Two numbers are hashed with less ado than a list of bytes.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [owner @ .., part] = &self.log;
+        state.write_u128(u128::from_ne_bytes(*owner));
+        state.write_u16(u16::from_ne_bytes([*part, self.table]));
+    }
 }
 
 /// The changes of some commits.
@@ -82,17 +92,23 @@ impl TableRows<'_> {
 }
 
 impl Parts {
-    fn take(&mut self, place: Place, key: UserKey, value: Option<UserValue>) {
-        let index = usize::from(place.table);
-        if index >= self.sizes.len() {
-            self.sizes.resize(index + 1, Size::default());
-        }
+    fn take(&mut self, changes: impl Iterator<Item = Change>, place: impl Fn(u8, &[u8]) -> Place) {
         let bytes_of = |value: &Option<UserValue>| value.as_ref().map_or(0, |value| value.len());
-        let (key_bytes, value_bytes) = (key.len(), bytes_of(&value));
-        let part = self.by_place.entry(place).or_default();
-        let before = part.insert(key, value);
-        if let Some(size) = self.sizes.get_mut(index) {
-            match before {
+        let mut last: Option<(Place, &mut Part)> = None;
+        for Change { table, key, value } in changes {
+            let place = place(table, &key);
+            let part = match last {
+                // Changes of one place often follow on each other: it is looked for once.
+                Some((last, part)) if last == place => part,
+                _ => self.by_place.entry(place).or_default(),
+            };
+            let index = usize::from(table);
+            if index >= self.sizes.len() {
+                self.sizes.resize(index + 1, Size::default());
+            }
+            let size = &mut self.sizes[index];
+            let (key_bytes, value_bytes) = (key.len(), bytes_of(&value));
+            match part.insert(key, value) {
                 Some(before) => size.bytes -= bytes_of(&before),
                 None => {
                     size.rows += 1;
@@ -100,11 +116,28 @@ impl Parts {
                 }
             }
             size.bytes += value_bytes;
+            last = Some((place, part));
         }
     }
 }
 
 impl Layer {
+    /// An empty one, that will have rows in about so many places.
+    fn for_about(places: usize) -> Layer {
+        let parts = Parts {
+            by_place: HashMap::with_capacity(places),
+            sizes: Vec::new(),
+        };
+        Layer {
+            parts: RwLock::new(parts),
+        }
+    }
+
+    fn places(&self) -> usize {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.by_place.len()
+    }
+
     /// Takes changes in, all at one moment.
     pub(crate) fn take(
         &self,
@@ -112,9 +145,7 @@ impl Layer {
         place: impl Fn(u8, &[u8]) -> Place,
     ) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
-        for Change { table, key, value } in changes {
-            parts.take(place(table, &key), key, value);
-        }
+        parts.take(changes, place);
     }
 
     /// Calls `each` with the rows of every table, in the order of their keys.
@@ -233,7 +264,9 @@ impl Layers {
 
     /// Puts a new layer on top.
     pub(crate) fn push(&self) -> Arc<Layer> {
-        let layer = Arc::<Layer>::default();
+        // Most likely there is as much to do as in the seconds before: then it need not be moved about as it grows.
+        let before = self.stack().0.last().map_or(0, |layer| layer.places());
+        let layer = Arc::new(Layer::for_about(before));
         let mut stack = self.stack.write().unwrap_or_else(PoisonError::into_inner);
         stack.0.push(Arc::clone(&layer));
         layer

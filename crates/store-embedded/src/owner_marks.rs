@@ -37,10 +37,6 @@ impl OwnerMarks {
             .map(|(_, _, value)| value)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (MarkKind, u32, MarkValue)> {
         self.0.iter().copied()
     }

@@ -40,6 +40,16 @@ pub(crate) enum Request {
     Close,
 }
 
+impl Request {
+    /// About how many rows it takes: of an append, the entry and the log's.
+    pub(crate) fn rows_about(&self) -> usize {
+        match self {
+            Request::AppendAll(appends, _) => 2 * appends.len(),
+            _ => 2,
+        }
+    }
+}
+
 /// Where an answer goes.
 pub(crate) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
 

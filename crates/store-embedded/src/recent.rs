@@ -25,9 +25,7 @@ impl<K: Eq + Hash, V> Recent<K, V> {
 
     /// Sets the value of a key.
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        if !self.newer.contains_key(&key) {
-            self.make_room();
-        }
+        self.make_room();
         self.newer.insert(key, value);
     }
 
@@ -37,20 +35,26 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         key: K,
         read: impl FnOnce() -> Result<V, E>,
     ) -> Result<&mut V, E> {
-        let mut moved = None;
-        if !self.newer.contains_key(&key) {
-            moved = self.older.remove(&key);
-            self.make_room();
-        }
+        self.make_room();
         Ok(match self.newer.entry(key) {
             Entry::Occupied(place) => place.into_mut(),
-            Entry::Vacant(place) => place.insert(match moved {
-                Some(value) => value,
-                None => read()?,
-            }),
+            Entry::Vacant(place) => {
+                let value = match self.older.remove(place.key()) {
+                    Some(value) => value,
+                    None => read()?,
+                };
+                place.insert(value)
+            }
         })
     }
 
+    /// Forgets a key; answers its value.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let older = self.older.remove(key);
+        self.newer.remove(key).or(older)
+    }
+
+    /// Makes room for one more, before it is known whether it is there: what is there is looked for but once.
     fn make_room(&mut self) {
         if self.newer.len() >= self.half_max {
             self.older = std::mem::take(&mut self.newer);
@@ -81,6 +85,9 @@ mod tests {
             assert_eq!(look(&mut recent, 0), u32::from(key == 1));
             assert_eq!(look(&mut recent, key.saturating_sub(2)), 0);
         }
+        assert_eq!(look(&mut recent, 50), 1);
+        assert_eq!(recent.remove(&50), Some(500));
+        assert_eq!(recent.remove(&50), None);
         assert_eq!(look(&mut recent, 50), 1);
         recent.insert(51, 510);
         assert_eq!(look(&mut recent, 51), 0);

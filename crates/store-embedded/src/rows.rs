@@ -105,9 +105,14 @@ pub(crate) struct BodyPlace {
 
 impl EntryRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
+        EntryRow::encode_of(&self.envelope, self.body)
+    }
+
+    /// The row of this envelope and body, without moving them together.
+    pub(crate) fn encode_of(envelope: &Envelope, body: BodyRow) -> Vec<u8> {
         let mut writer = Writer::versioned(VERSION, 128);
-        writer.blob(&encode_envelope(&self.envelope));
-        match self.body {
+        writer.blob(&encode_envelope(envelope));
+        match body {
             BodyRow::Erased => writer.byte(0),
             BodyRow::Empty => writer.byte(1),
             BodyRow::At(place) => {

@@ -1,12 +1,12 @@
 //! The store as its users see it: opening, closing, and the dispatch of every method.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::Mark;
 use tidings_core::{ClientId, Time, UserId};
@@ -351,21 +351,17 @@ impl Store for EmbeddedStore {
         marks: Vec<Mark>,
         durability: Durability,
     ) -> StoreFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            match durability {
-                Durability::Now => {
-                    self.ask(move |answer| Request::RaiseMarks(marks, answer))
-                        .await
+        // Two futures: the one that nearly all are is small.
+        match durability {
+            Durability::Now => Box::pin(self.ask(|answer| Request::RaiseMarks(marks, answer))),
+            Durability::Late => Box::pin(async move {
+                self.stop.check()?;
+                if self.reader.late.raise(&marks) {
+                    self.queue.tell(Request::Late);
                 }
-                Durability::Late => {
-                    self.stop.check()?;
-                    if self.reader.late.raise(&marks) {
-                        self.queue.tell(Request::Late);
-                    }
-                    Ok(())
-                }
-            }
-        })
+                Ok(())
+            }),
+        }
     }
 
     fn marks(&self, log: LogId, owner: [u8; 16]) -> StoreFuture<'_, Result<Vec<Mark>, StoreError>> {
@@ -477,7 +473,7 @@ const DOCUMENT_KEY_BYTES_MAX: usize = 60_000;
 
 /// The body files that the tables know.
 pub(crate) fn file_rows(tables: &Tables) -> Result<HashMap<u32, FileRow>, StoreError> {
-    let mut rows = HashMap::new();
+    let mut rows = HashMap::default();
     for row in tables.upkeep.prefix(b"b") {
         let (key, value) = row?;
         rows.insert(

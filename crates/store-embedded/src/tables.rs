@@ -352,12 +352,36 @@ fn bound(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 }
 
 /// The changes of a commit that is being put together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     changes: Vec<Change>,
 }
 
 impl Batch {
+    /// An empty one, with room for about so many changes.
+    pub(crate) fn for_about(changes: usize) -> Batch {
+        Batch {
+            changes: Vec::with_capacity(changes),
+        }
+    }
+
+    /// How many changes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Keys and values of the changes of a table, but for the first `before` changes. `None`: the row is deleted.
+    pub(crate) fn rows_of(
+        &self,
+        table: &Table,
+        before: usize,
+    ) -> impl Iterator<Item = (&UserKey, Option<&UserValue>)> {
+        let changes = self.changes.get(before..).unwrap_or_default();
+        let number = table.number;
+        let changes = changes.iter().filter(move |change| change.table == number);
+        changes.map(|change| (&change.key, change.value.as_ref()))
+    }
+
     /// Writes a row.
     pub(crate) fn insert(
         &mut self,

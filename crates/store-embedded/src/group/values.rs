@@ -1,13 +1,13 @@
 //! States, marks, steps and documents on their way into a commit.
 
+use tidings_core::Time;
 use tidings_core::log::{LogId, Seq};
-use tidings_core::mark::{Mark, MarkKind};
-use tidings_core::{MarkValue, Time};
+use tidings_core::mark::Mark;
 use tidings_store::{PutDocument, PutError, StateSnapshot, StoreError};
 
 use super::Group;
 use crate::damaged_row;
-use crate::keys::{self, OwnerKey, StepKey};
+use crate::keys::{self, StepKey};
 use crate::late::Values;
 use crate::owner_marks::OwnerMarks;
 use crate::rows::{self, LogRow};
@@ -66,27 +66,29 @@ impl Group<'_> {
     }
 
     pub(super) fn raise_marks(&mut self, marks: &[Mark]) -> Result<(), StoreError> {
-        marks.iter().try_for_each(|mark| {
-            let raised = [(mark.kind, mark.lane, mark.value)];
-            self.raise_owner(keys::marks(mark.log, mark.owner), raised.into_iter())
-        })
+        let of_one_owner = |a: &Mark, b: &Mark| (a.log, a.owner) == (b.log, b.owner);
+        let mut by_owner = marks.chunk_by(of_one_owner);
+        by_owner.try_for_each(|marks| self.raise_owner(marks))
     }
 
     /// Raises marks of one owner in one log.
-    fn raise_owner(
-        &mut self,
-        owner: OwnerKey,
-        raised: impl Iterator<Item = (MarkKind, u32, MarkValue)>,
-    ) -> Result<(), StoreError> {
+    fn raise_owner(&mut self, raised: &[Mark]) -> Result<(), StoreError> {
+        let Some(first) = raised.first() else {
+            return Ok(());
+        };
+        let owner = keys::marks(first.log, first.owner);
         let tables = self.tables;
-        let marks = self.caches.marks.get_or_read(owner, || {
+        let marks = self.caches.marks.get_or_read(first.log, first.owner, || {
             Ok::<_, StoreError>(match tables.marks.get(&owner)? {
                 Some(bytes) => OwnerMarks::decode(&bytes).map_err(damaged_row)?,
                 None => OwnerMarks::default(),
             })
         })?;
         let mut is_higher = false;
-        for (kind, lane, value) in raised {
+        for &Mark {
+            kind, lane, value, ..
+        } in raised
+        {
             if !marks.raise(kind, lane, value) {
                 continue;
             }
@@ -106,9 +108,7 @@ impl Group<'_> {
 
     /// Writes what was raised late.
     pub(crate) fn write_late(&mut self, late: &Values) -> Result<(), StoreError> {
-        for (owner, marks) in &late.marks {
-            self.raise_owner(*owner, marks.iter())?;
-        }
+        late.marks().try_for_each(|marks| self.raise_owner(marks))?;
         for (key, at) in &late.steps {
             self.keep_step(*key, *at)?;
         }

@@ -2,6 +2,7 @@
 //! a list of them takes a tenth of the memory of a tree. And a log's entries come in the order of their keys: a list
 //! takes each with one comparison.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -36,11 +37,17 @@ impl Part {
             Part::InTree(rows) => return rows.insert(key, value),
             Part::Listed(rows) => rows,
         };
-        let is_last = rows.last().is_none_or(|(last, _)| *last < key);
-        let place = if is_last {
-            Err(rows.len())
-        } else {
-            rows.binary_search_by(|(other, _)| other.cmp(&key))
+        // Not by the order of `UserKey`, which looks at the first four bytes first: they are the log's.
+        let (last, before) = match rows.split_last() {
+            Some(((last, _), before)) => (last.as_ref().cmp(key.as_ref()), before),
+            None => (Ordering::Less, rows.as_slice()),
+        };
+        let place = match last {
+            Ordering::Less => Err(rows.len()),
+            Ordering::Equal => Ok(before.len()),
+            Ordering::Greater => {
+                before.binary_search_by(|(other, _)| other.as_ref().cmp(key.as_ref()))
+            }
         };
         match place {
             Ok(place) => {

@@ -19,8 +19,7 @@ impl Reader {
     pub(crate) fn marks(&self, log: LogId, owner: [u8; 16]) -> Result<Vec<Mark>, StoreError> {
         let key = keys::marks(log, owner);
         // The cache first: what leaves it in between is then found stored.
-        let mut late = self.late.marks(key..=key);
-        let mut marks = late.remove(&key).unwrap_or_default();
+        let mut marks = self.late.marks(log, owner);
         if let Some(bytes) = self.tables.marks.get(&key)? {
             marks.merge(&OwnerMarks::decode(&bytes).map_err(damaged_row)?);
         }
@@ -36,7 +35,9 @@ impl Reader {
         let from = keys::marks(log, after.unwrap_or_default());
         let to = keys::marks(log, [0xff; 16]);
         let is_past = |key: &OwnerKey| after.is_none() || *key > from;
-        let mut owners = self.late.marks(from..=to);
+        let mut owners = self
+            .late
+            .marks_of_log(log, after.unwrap_or_default()..=[0xff; 16]);
         owners.retain(|key, _| is_past(key));
         let mut count = 0;
         for row in self.tables.marks.range(from..=to) {
