@@ -4,6 +4,7 @@
 //! ([`dispatch::hand_over`]), other requests to their handler, one after the other
 //! ([`dispatch::handle`]). All answers and events come back through the session's queue.
 
+mod busy;
 mod deflate;
 mod ending;
 mod extensions;
@@ -20,10 +21,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidings_protocol::problem::ErrorFrame;
-use tidings_protocol::session::Ping;
 use tidings_protocol::{ClientFrame, Code, Encoding, Problem, ServerFrame};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -33,6 +32,7 @@ use super::live::Live;
 use super::{App, dispatch};
 use crate::session::{Drained, encode};
 
+use busy::{Busy, poll_slot};
 pub(super) use ending::bye;
 use ending::{BadFrames, answer_close, close, close_code, unreadable, wrong_type};
 use framing::Broken;
@@ -43,9 +43,6 @@ use socket::{Read, Socket};
 const WRITE_BYTES: usize = 64 * 1024;
 /// Frames that are read in a row before answers are written.
 const READ_FRAMES: usize = 64;
-/// Heartbeats that wait for their answer before nothing more is read.
-const PINGS_MAX: usize = 16;
-
 /// A connection with a session. Most of the time it waits, and there are many: what is needed only now and then
 /// is kept in boxes.
 struct Connection {
@@ -56,20 +53,9 @@ struct Connection {
     last_frame: Instant,
     /// Whether the timer of its silence will wake it.
     awaits_silence: bool,
+    /// Whether something was written just now: then it is its client's turn.
+    has_written: bool,
     bad: Option<Box<BadFrames>>,
-}
-
-/// What a connection does besides waiting for the next frame.
-#[derive(Default)]
-struct Busy {
-    /// The request that is being handled, other than a send or a heartbeat.
-    pending: Option<Pin<Box<dyn Future<Output = Option<ServerFrame>> + Send>>>,
-    /// The heartbeats that are being answered: others look at the store for it, and nothing else waits for that.
-    pinging: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Those that came meanwhile.
-    pings: Vec<Ping>,
-    /// Not read from before this moment: it asked too often.
-    paused: Option<Pin<Box<Sleep>>>,
 }
 
 /// What comes after something was handled.
@@ -78,6 +64,13 @@ enum Next {
     Write,
     /// The same, with what comes in the next moment.
     Gather,
+}
+
+/// How much of what waited was written.
+enum Wrote {
+    Nothing,
+    All,
+    Part,
 }
 
 /// Why a connection ends.
@@ -103,6 +96,7 @@ async fn begin(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hel
                 busy: None,
                 last_frame: Instant::now(),
                 awaits_silence: false,
+                has_written: false,
                 bad: None,
             };
             tokio::spawn(live_on(connection));
@@ -139,15 +133,10 @@ impl Connection {
     async fn serve(&mut self) -> End {
         let mut silent = pin!(sleep_until(self.last_frame + self.allowed()));
         loop {
-            let mut has_written = match self.write_waiting().await {
-                Ok(has_written) => has_written,
-                Err(end) => return end,
-            };
-            let next = poll_fn(|cx| {
-                let reads_first = std::mem::take(&mut has_written);
-                self.poll_next(cx, reads_first, silent.as_mut())
-            });
-            match next.await {
+            if let Err(end) = self.write_waiting().await {
+                return end;
+            }
+            match poll_fn(|cx| self.poll_next(cx, silent.as_mut())).await {
                 Ok(Next::Write) => {}
                 Ok(Next::Gather) => tokio::task::yield_now().await,
                 Err(end) => return end,
@@ -183,9 +172,9 @@ impl Connection {
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        reads_first: bool,
         mut silent: Pin<&mut Sleep>,
     ) -> Poll<Result<Next, End>> {
+        let reads_first = std::mem::take(&mut self.has_written);
         // What comes with it (the tick and the entry, the marks of a batch) goes in the same write.
         if !reads_first && self.live.session.poll_wait(cx).is_ready() {
             return Poll::Ready(Ok(Next::Gather));
@@ -250,27 +239,30 @@ impl Connection {
         self.busy.get_or_insert_default()
     }
 
-    /// Writes what waits in the queue, until nothing does. Answers whether something did.
-    async fn write_waiting(&mut self) -> Result<bool, End> {
-        let mut has_written = false;
-        while let Some(frames) = self.waiting()? {
-            match self.socket.write_now(frames) {
-                Some(flushed) => flushed.map_err(|_| End::Gone)?,
+    /// Writes what waits in the queue, until nothing does.
+    async fn write_waiting(&mut self) -> Result<(), End> {
+        loop {
+            match self.write_some()? {
+                Wrote::Nothing => return Ok(()),
+                Wrote::All => {}
                 // Seldom: what it takes to wait for a client that does not read is not kept ready.
-                None => Box::pin(self.flush_slowly()).await?,
+                Wrote::Part => Box::pin(self.flush_slowly()).await?,
             }
-            has_written = true;
+            self.has_written = true;
         }
-        Ok(has_written)
     }
 
-    /// What waits in the queue, to be written; `None` if there is nothing to write.
-    fn waiting(&mut self) -> Result<Option<VecDeque<Bytes>>, End> {
+    /// Takes what waits in the queue and writes as much of it as can be written without waiting.
+    fn write_some(&mut self) -> Result<Wrote, End> {
         let mut frames = VecDeque::new();
         match self.live.session.drain(&mut frames, WRITE_BYTES) {
-            Drained::Empty if !self.socket.owes_pong() => Ok(None),
-            Drained::Closed(reason) => Err(End::Ours(reason)),
-            Drained::Empty | Drained::Frames => Ok(Some(frames)),
+            Drained::Empty if !self.socket.owes_pong() => return Ok(Wrote::Nothing),
+            Drained::Closed(reason) => return Err(End::Ours(reason)),
+            Drained::Empty | Drained::Frames => {}
+        }
+        match self.socket.write_now(frames) {
+            Some(written) => written.map(|()| Wrote::All).map_err(|_| End::Gone),
+            None => Ok(Wrote::Part),
         }
     }
 
@@ -471,31 +463,6 @@ impl Connection {
             .session
             .push(&ServerFrame::Error(ErrorFrame { id, problem }));
     }
-}
-
-impl Busy {
-    fn may_read(&self) -> bool {
-        self.pending.is_none() && self.paused.is_none() && self.pings.len() < PINGS_MAX
-    }
-
-    fn is_over(&self) -> bool {
-        self.pending.is_none()
-            && self.pinging.is_none()
-            && self.pings.is_empty()
-            && self.paused.is_none()
-    }
-}
-
-/// What is waited for, if anything; it is over then.
-fn poll_slot<F: Future + Unpin>(slot: &mut Option<F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-    let Some(waited) = slot else {
-        return Poll::Pending;
-    };
-    let polled = Pin::new(waited).poll(cx);
-    if polled.is_ready() {
-        *slot = None;
-    }
-    polled
 }
 
 #[cfg(test)]

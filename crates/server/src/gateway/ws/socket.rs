@@ -31,7 +31,7 @@ thread_local! {
 
 /// The connection.
 pub(super) struct Socket {
-    io: Counted,
+    io: Box<Counted>,
     encoding: Encoding,
     message_bytes_max: usize,
     /// Messages of at least so many bytes are compressed. 0: nobody compresses, for it was not agreed on.
@@ -96,7 +96,7 @@ impl Socket {
         compress_from_bytes: u32,
     ) -> Socket {
         let mut socket = Socket {
-            io,
+            io: Box::new(io),
             encoding,
             message_bytes_max,
             compress_from_bytes,
@@ -147,7 +147,7 @@ impl Socket {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Option<Read>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+            match ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
                     let filled = buffer.filled_mut();
                     if self.reader.is_none()
