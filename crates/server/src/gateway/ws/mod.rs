@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tidings_protocol::problem::ErrorFrame;
 use tidings_protocol::{ClientFrame, Code, Encoding, Problem, ServerFrame};
-use tokio::task::unconstrained;
+use tokio::task::coop::{consume_budget, unconstrained};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::admit::Refusal;
@@ -56,14 +56,6 @@ struct Connection {
     /// Whether something was written just now: then it is its client's turn.
     has_written: bool,
     bad: Option<Box<BadFrames>>,
-}
-
-/// What comes after something was handled.
-enum Next {
-    /// What waits is written.
-    Write,
-    /// The same, with what comes in the next moment.
-    Gather,
 }
 
 /// How much of what waited was written.
@@ -136,11 +128,11 @@ impl Connection {
             if let Err(end) = self.write_waiting().await {
                 return end;
             }
-            match poll_fn(|cx| self.poll_next(cx, silent.as_mut())).await {
-                Ok(Next::Write) => {}
-                Ok(Next::Gather) => tokio::task::yield_now().await,
-                Err(end) => return end,
+            if let Err(end) = poll_fn(|cx| self.poll_next(cx, silent.as_mut())).await {
+                return end;
             }
+            // Others have their turn too, however much comes for this one.
+            consume_budget().await;
         }
     }
 
@@ -173,22 +165,21 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         mut silent: Pin<&mut Sleep>,
-    ) -> Poll<Result<Next, End>> {
+    ) -> Poll<Result<(), End>> {
         let reads_first = std::mem::take(&mut self.has_written);
-        // What comes with it (the tick and the entry, the marks of a batch) goes in the same write.
         if !reads_first && self.live.session.poll_wait(cx).is_ready() {
-            return Poll::Ready(Ok(Next::Gather));
+            return Poll::Ready(Ok(()));
         }
         if self.poll_busy(cx).is_ready() {
-            return Poll::Ready(Ok(Next::Write));
+            return Poll::Ready(Ok(()));
         }
         if self.may_read()
             && let Poll::Ready(read) = self.socket.poll_read(cx)
         {
-            return Poll::Ready(self.take(read).map(|()| Next::Write));
+            return Poll::Ready(self.take(read));
         }
         if reads_first && self.live.session.poll_wait(cx).is_ready() {
-            return Poll::Ready(Ok(Next::Gather));
+            return Poll::Ready(Ok(()));
         }
         // A timer that was asked once wakes this task, whatever else it is woken for before. Asked without a budget:
         // one that is used up would say that it waits, and not wake.
@@ -204,7 +195,7 @@ impl Connection {
         Poll::Ready(if until <= Instant::now() {
             Err(End::Ours(Code::HeartbeatMissed))
         } else {
-            Ok(Next::Write)
+            Ok(())
         })
     }
 
