@@ -27,6 +27,8 @@ const ROUND_MAX: usize = 128;
 const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Conversations that are told without letting other tasks have their turn.
 const TELL_MAX: usize = 32;
+/// And bytes of their commands, about: far fewer than what may wait in one session.
+const TELL_BYTES_MAX: usize = 256 * 1024;
 /// Rounds of one lane that wait for the store. When there are more, what comes gathers for the next.
 const ROUNDS_WAITING_MAX: usize = 4;
 /// From one round to the next, when one follows on another: many rounds with little in each would cost far
@@ -215,11 +217,15 @@ impl Chat {
         let results = self.store.append_all(appends).await;
         let took = started.elapsed();
         drop(place);
-        for (index, (pending, result)) in appended.into_iter().zip(results).enumerate() {
-            if index % TELL_MAX == TELL_MAX - 1 {
+        let (mut told, mut bytes) = (0, 0);
+        for (pending, result) in appended.into_iter().zip(results) {
+            if told == TELL_MAX || bytes >= TELL_BYTES_MAX {
                 // What has been told is written meanwhile, and others have their turn.
                 tokio::task::yield_now().await;
+                (told, bytes) = (0, 0);
             }
+            told += 1;
+            bytes += pending.bytes();
             let finishing = AssertUnwindSafe(self.finish(pending, result, took));
             if finishing.catch_unwind().await.is_err() {
                 stuck();

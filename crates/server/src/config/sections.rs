@@ -240,6 +240,9 @@ section! {
         address_connections_max: usize [1..=10_000_000] = 10_000,
         /// Open connections.
         connections_max: usize [1..=10_000_000] = 200_000,
+        /// How long a connection may be open without a whole request's head, in milliseconds: at first and between two
+        /// requests. WebSockets are none of these.
+        request_within_ms: u64 [1..=HOUR_MS] = 75_000,
         /// Sends of one session that wait for their answer.
         sends_outstanding_max: usize [1..=65_536] = 256,
         /// Profiles asked for at once.

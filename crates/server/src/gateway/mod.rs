@@ -20,6 +20,7 @@ mod polled;
 mod problem;
 mod rates;
 mod routes;
+pub(crate) mod serving;
 mod sse;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use tidings_store::{Store, StoreError};
 use tidings_store_embedded::OpenError;
 use tokio::net::{TcpListener, TcpSocket};
@@ -33,7 +32,7 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::{Settings, StoreKind, StoreSettings};
 use crate::gateway::listener::{BoundedListener, Bounds};
-use crate::gateway::{self, App};
+use crate::gateway::{self, App, serving};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::{self, Metrics};
@@ -139,7 +138,13 @@ async fn serve(
             .then_some(settings.limits.address_connections_max),
     };
     let listener = BoundedListener::new(listener, bounds);
-    let served = tokio::spawn(serve_clients(listener, parts.app.clone(), draining));
+    let request_within = Duration::from_millis(settings.limits.request_within_ms);
+    let served = tokio::spawn(serve_clients(
+        listener,
+        parts.app.clone(),
+        request_within,
+        draining,
+    ));
     if !settings.server.metrics_listen.is_empty() {
         let listener = listen("server.metrics_listen", &settings.server.metrics_listen).await?;
         let router = beside(
@@ -204,6 +209,9 @@ struct Parts {
     cluster: Option<Arc<Cluster>>,
     drain_percent_per_s: u64,
 }
+
+/// How long requests may take when all else has ended.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Parts {
     fn new(opened: Opened, mut settings: Settings, metrics: Arc<Metrics>) -> Parts {
@@ -337,14 +345,19 @@ impl Parts {
         self.hand_over(limit).await;
         self.chat.drain().await;
         self.app.close_sessions();
+        // Clients that take nothing more are waited for, and nothing of the others hangs on that.
+        self.users.flush().await;
         while !self.hub.all_sessions().is_empty() {
             // One that opened while the others were closed is told, too.
             self.app.close_sessions();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.users.flush().await;
-        if served.await.is_err() {
-            tracing::error!("the listener did not end");
+        // Who is in the middle of asking something, or takes nothing of an answer, has had its time.
+        match tokio::time::timeout(ANSWERED_WITHIN, served).await {
+            Ok(Err(_)) => tracing::error!("the listener did not end"),
+            Err(_) => tracing::debug!("some connections were still open"),
+            Ok(Ok(())) => {}
         }
     }
 }
@@ -352,21 +365,14 @@ impl Parts {
 async fn serve_clients(
     listener: BoundedListener,
     app: Arc<App>,
+    request_within: Duration,
     mut draining: watch::Receiver<bool>,
 ) {
-    // A tap that does nothing: axum tells the address of plain and of tapped listeners only.
-    let listener = listener.tap_io(|_| {});
-    let service = gateway::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let drained = async move {
         // An error: the sender is gone, which is as good a reason to end.
         let _ = draining.wait_for(|draining| *draining).await;
     };
-    if let Err(error) = axum::serve(listener, service)
-        .with_graceful_shutdown(drained)
-        .await
-    {
-        tracing::error!(%error, "clients are no longer served");
-    }
+    serving::serve(listener, gateway::router(app), request_within, drained).await;
 }
 
 /// What is served beside: metrics and health.

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -24,7 +23,7 @@ use crate::chat::Chat;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::gateway::listener::{BoundedListener, Bounds};
-use crate::gateway::{App, router};
+use crate::gateway::{App, router, serving};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -134,9 +133,15 @@ impl World {
             connections_max: 1_000,
             address_connections_max: None,
         };
-        let listener = BoundedListener::new(listener, bounds).tap_io(|_| {});
-        let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
+        let listener = BoundedListener::new(listener, bounds);
+        let request_within = Duration::from_millis(app.settings.limits.request_within_ms);
+        let forever = std::future::pending();
+        tokio::spawn(serving::serve(
+            listener,
+            router(app.clone()),
+            request_within,
+            forever,
+        ));
         World { address, app }
     }
 

@@ -1,5 +1,6 @@
 //! The end of a connection: its last frame, its close code; and frames that cannot be read, too many of which end it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +13,10 @@ use crate::clock::random;
 use crate::session::encode;
 
 /// How long a closing client may take to read why.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Says why, and closes. The client's last word is not waited for longer than a moment.
-pub(super) async fn close(socket: Socket, frames: Vec<Bytes>, reason: Code, code: u16) {
+pub(super) async fn close(socket: Socket, frames: VecDeque<Bytes>, reason: Code, code: u16) {
     // Whether it read the reason is its own affair.
     let _ = tokio::time::timeout(CLOSE_WITHIN, socket.close(frames, code, reason.name())).await;
 }

@@ -26,7 +26,8 @@ pub(super) enum Message {
     /// To be answered with [`Kind::Pong`] and the same bytes.
     Ping(Bytes),
     Pong,
-    Close,
+    /// To be answered with the same code (section 5.5.1).
+    Close(u16),
 }
 
 /// The kinds of frames, by opcode.
@@ -42,6 +43,8 @@ pub(super) enum Kind {
 
 /// The longest payload of a control frame (section 5.5).
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
+/// The close code of who has no other (section 7.4.1).
+const CLOSE_NORMAL: u16 = 1000;
 /// The longest header that is written: masks are the client's.
 const HEADER_BYTES_MAX: usize = 10;
 /// The bits of a header's first byte: the last frame of a message; a compressed one (RFC 7692, section 6); the rest
@@ -159,14 +162,7 @@ impl Reader {
                 self.parts = parts;
                 return Ok(Some(Message::Pong));
             }
-            (Kind::Close, _) => {
-                // Empty, or a code and perhaps a reason.
-                return if payload.len() == 1 {
-                    Err(Broken::Protocol)
-                } else {
-                    Ok(Some(Message::Close))
-                };
-            }
+            (Kind::Close, _) => return close_of(&payload).map(Some),
             (Kind::Continuation, Some(mut parts)) => {
                 parts.bytes.extend_from_slice(&payload);
                 parts
@@ -192,6 +188,24 @@ impl Reader {
             _ => Ok(Some(Message::Binary(whole))),
         }
     }
+}
+
+/// The client's last word: nothing, or a code (section 7.4) and perhaps a reason.
+fn close_of(payload: &[u8]) -> Result<Message, Broken> {
+    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+        return match payload {
+            [] => Ok(Message::Close(CLOSE_NORMAL)),
+            _ => Err(Broken::Protocol),
+        };
+    };
+    let code = u16::from_be_bytes(*code);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Broken::Protocol);
+    }
+    if std::str::from_utf8(reason).is_err() {
+        return Err(Broken::NotUtf8);
+    }
+    Ok(Message::Close(code))
 }
 
 #[derive(Debug)]
@@ -312,196 +326,4 @@ pub(super) fn written_bytes_max(payload: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MAX: usize = 1_000;
-
-    /// A frame as a client writes it.
-    fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        write(&mut bytes, Kind::Text, payload);
-        bytes[0] = first;
-        bytes[1] |= 0x80;
-        let header = bytes.len() - payload.len();
-        bytes.truncate(header);
-        bytes.extend_from_slice(&mask);
-        let masked = payload.iter().zip(mask.iter().cycle());
-        bytes.extend(masked.map(|(byte, mask)| byte ^ mask));
-        bytes
-    }
-
-    /// All messages of what comes in pieces of this size.
-    fn read(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
-        read_by(Reader::new(MAX, false), bytes, piece)
-    }
-
-    /// The same, where compression was agreed on.
-    fn inflate(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
-        read_by(Reader::new(MAX, true), bytes, piece)
-    }
-
-    fn read_by(mut reader: Reader, bytes: &[u8], piece: usize) -> Result<Vec<Message>, Broken> {
-        let mut messages = Vec::new();
-        for piece in bytes.chunks(piece.max(1)) {
-            reader.push(piece);
-            while let Some(message) = reader.next()? {
-                messages.push(message);
-            }
-        }
-        Ok(messages)
-    }
-
-    #[test]
-    fn messages_come_whole_in_parts_and_with_pings_between() {
-        let bytes = [
-            frame(0x81, b"one", [1, 2, 3, 4]),
-            frame(0x02, b"tw", [5; 4]),
-            frame(0x89, b"?", [6; 4]),
-            frame(0x00, b"", [7; 4]),
-            frame(0x80, b"o", [8; 4]),
-            frame(0x8a, b"", [9; 4]),
-            frame(0x88, &[0x03, 0xe8], [0; 4]),
-        ]
-        .concat();
-        let expected = || {
-            vec![
-                Message::Text("one".into()),
-                Message::Ping("?".into()),
-                Message::Binary("two".into()),
-                Message::Pong,
-                Message::Close,
-            ]
-        };
-        for piece in 1..bytes.len() {
-            assert_eq!(read(&bytes, piece), Ok(expected()), "{piece}");
-        }
-    }
-
-    #[test]
-    fn what_breaks_the_rules_is_broken() {
-        let mask = [0; 4];
-        let long = [b'x'; MAX + 1];
-        let ping = [0; 126];
-        for (bytes, broken) in [
-            (vec![0x81, 0x01, b'x'], Broken::Protocol),
-            (frame(0xc1, b"", mask), Broken::Protocol),
-            (frame(0x83, b"", mask), Broken::Protocol),
-            (frame(0x80, b"", mask), Broken::Protocol),
-            (frame(0x89, &ping, mask), Broken::Protocol),
-            (frame(0x09, b"", mask), Broken::Protocol),
-            (frame(0x88, b"x", mask), Broken::Protocol),
-            (
-                [frame(0x01, b"", mask), frame(0x81, b"", mask)].concat(),
-                Broken::Protocol,
-            ),
-            (frame(0x81, &[0xc3, 0x28], mask), Broken::NotUtf8),
-            (frame(0x82, &long, mask), Broken::TooLong),
-            (
-                [
-                    frame(0x02, &long[..600], mask),
-                    frame(0x80, &long[..600], mask),
-                ]
-                .concat(),
-                Broken::TooLong,
-            ),
-            (
-                vec![
-                    0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
-                ],
-                Broken::TooLong,
-            ),
-        ] {
-            for piece in [1, bytes.len()] {
-                assert_eq!(read(&bytes, piece), Err(broken), "{bytes:x?}");
-            }
-        }
-        let split = [frame(0x01, &[0xc3], mask), frame(0x80, &[0xa9], mask)].concat();
-        assert_eq!(read(&split, 99), Ok(vec![Message::Text("é".into())]));
-    }
-
-    #[test]
-    fn compressed_messages_come_whole_in_parts_and_among_others() {
-        let text = "again and ".repeat(50);
-        let payload = deflate::compress(text.as_bytes()).unwrap();
-        let (first, rest) = payload.split_at(9);
-        let bytes = [
-            frame(0xc1, &payload, [1, 2, 3, 4]),
-            frame(0x81, b"plain", [5; 4]),
-            frame(0x42, first, [6; 4]),
-            frame(0x89, b"?", [7; 4]),
-            frame(0x00, b"", [8; 4]),
-            frame(0x80, rest, [9; 4]),
-        ]
-        .concat();
-        for piece in 1..bytes.len() {
-            let expected = vec![
-                Message::Text(text.clone().into()),
-                Message::Text("plain".into()),
-                Message::Ping("?".into()),
-                Message::Binary(text.clone().into()),
-            ];
-            assert_eq!(inflate(&bytes, piece), Ok(expected), "{piece}");
-        }
-        assert_eq!(read(&bytes, 99), Err(Broken::Protocol), "not agreed on");
-    }
-
-    #[test]
-    fn what_breaks_the_rules_of_compression_is_broken() {
-        let mask = [3; 4];
-        let compress = |message: &[u8]| deflate::compress(message).unwrap();
-        let most = compress(&[b'x'; MAX]);
-        let bomb = compress(&[b'x'; MAX + 1]);
-        let not_utf8 = compress(&[0xff; 100]);
-        for (bytes, broken) in [
-            (frame(0xe2, &most, mask), Broken::Protocol),
-            (frame(0xd2, &most, mask), Broken::Protocol),
-            (frame(0xc9, b"", mask), Broken::Protocol),
-            (frame(0xca, b"", mask), Broken::Protocol),
-            (frame(0xc8, b"", mask), Broken::Protocol),
-            (
-                [frame(0x42, &most[..4], mask), frame(0xc0, &most[4..], mask)].concat(),
-                Broken::Protocol,
-            ),
-            (frame(0xc2, &bomb, mask), Broken::TooLong),
-            (frame(0xc2, &[b'x'; MAX + 1], mask), Broken::TooLong),
-            (frame(0xc1, &not_utf8, mask), Broken::NotUtf8),
-            (frame(0xc2, &most[..4], mask), Broken::NotDeflate),
-            (frame(0xc2, b"", mask), Broken::NotDeflate),
-            (frame(0xc2, &[0xff; 9], mask), Broken::NotDeflate),
-        ] {
-            for piece in [1, bytes.len()] {
-                assert_eq!(inflate(&bytes, piece), Err(broken), "{bytes:x?}");
-            }
-        }
-        let expected = vec![Message::Binary(vec![b'x'; MAX].into())];
-        assert_eq!(inflate(&frame(0xc2, &most, mask), 99), Ok(expected));
-    }
-
-    #[test]
-    fn nothing_is_kept_between_messages() {
-        let mut reader = Reader::new(1 << 20, false);
-        reader.push(&frame(0x82, &vec![0; 1 << 20], [1; 4]));
-        assert!(reader.next().unwrap().is_some());
-        assert_eq!(reader.waiting.capacity(), 0);
-        assert!(reader.parts.is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), piece in 1_usize..50) {
-            let whole = read(&bytes, bytes.len());
-            let pieces = read(&bytes, piece);
-            prop_assert_eq!(whole, pieces);
-            prop_assert_eq!(inflate(&bytes, bytes.len()), inflate(&bytes, piece));
-        }
-
-        #[test]
-        fn what_is_written_is_read(payload in prop::collection::vec(any::<u8>(), 0..MAX), mask: [u8; 4]) {
-            let messages = read(&frame(0x82, &payload, mask), 7).unwrap();
-            prop_assert_eq!(messages, vec![Message::Binary(payload.into())]);
-        }
-    }
-}
+mod tests;

@@ -7,8 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
 use sha1::{Digest, Sha1};
 use tidings_protocol::{Code, Encoding, Problem};
 
@@ -49,7 +49,7 @@ pub(in crate::gateway) async fn connect(
     let upgrade = hyper::upgrade::on(&mut request);
     let bytes_max = app.settings.limits.frame_bytes_max;
     tokio::spawn(async move {
-        match upgrade.await.map(downcast::<TokioIo<Counted>>) {
+        match upgrade.await.map(Upgraded::downcast::<TokioIo<Counted>>) {
             Ok(Ok(parts)) => {
                 let from_bytes = extension.map_or(0, |_| compress_from_bytes);
                 let connection = (parts.io.into_inner(), parts.read_buf);

@@ -34,7 +34,7 @@ use crate::session::{Drained, encode};
 
 use busy::{Busy, poll_slot};
 pub(super) use ending::bye;
-use ending::{BadFrames, answer_close, close, close_code, unreadable, wrong_type};
+use ending::{BadFrames, CLOSE_WITHIN, answer_close, close, close_code, unreadable, wrong_type};
 use framing::Broken;
 pub(super) use handshake::connect;
 use socket::{Read, Socket};
@@ -96,14 +96,14 @@ async fn begin(app: Arc<App>, mut socket: Socket, encoding: Encoding, offer: hel
         Err(hello::Refused::Gone) => answer_close(socket).await,
         Err(hello::Refused::Broken(broken)) => {
             app.metrics.problem(broken.code());
-            let frames = vec![bye(broken.code(), encoding)];
+            let frames = VecDeque::from([bye(broken.code(), encoding)]);
             close(socket, frames, broken.code(), broken.close_code()).await;
         }
         Err(hello::Refused::Told(id, problem)) => {
             app.metrics.problem(problem.code);
             let reason = problem.code;
             let error = ServerFrame::Error(ErrorFrame { id, problem });
-            let frames = vec![encode(&error, encoding), bye(reason, encoding)];
+            let frames = VecDeque::from([encode(&error, encoding), bye(reason, encoding)]);
             close(socket, frames, reason, close_code(reason)).await;
         }
     }
@@ -145,11 +145,14 @@ impl Connection {
             End::Ours(reason) => (reason, close_code(reason)),
             End::Broken(broken) => (broken.code(), broken.close_code()),
         };
+        // What was answered already is told before the end. (Of a session that others ended nothing waits.)
+        let mut frames = VecDeque::new();
+        self.live.session.drain(&mut frames, WRITE_BYTES);
         // For the metrics, if it was not the session's queue that said so. The session is live until the client
         // was told: shutting down waits for that.
         self.live.session.close(reason);
         self.busy = None;
-        let frames = vec![bye(reason, self.live.session.encoding)];
+        frames.push_back(bye(reason, self.live.session.encoding));
         close(self.socket, frames, reason, code).await;
     }
 
@@ -257,19 +260,30 @@ impl Connection {
         }
     }
 
-    /// Writes the rest, unless the session ends meanwhile or the client takes nothing for too long.
+    /// Writes the rest, unless the session ends meanwhile or the client takes nothing for too long. When the server
+    /// shuts down, the rest must go soon.
     async fn flush_slowly(&mut self) -> Result<(), End> {
-        let mut stalled = pin!(tokio::time::sleep(self.allowed()));
-        let session = &self.live.session;
-        let mut flushing = pin!(self.socket.flush());
+        let allowed = self.allowed();
+        let mut stalled = pin!(tokio::time::sleep(allowed));
+        let mut last = None;
         loop {
+            let session = &self.live.session;
             tokio::select! {
                 biased;
-                flushed = &mut flushing => return flushed.map_err(|_| End::Gone),
+                written = self.socket.write_more() => match written {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => stalled.as_mut().reset(sooner(last, Instant::now() + allowed)),
+                    Err(_) => return Err(End::Gone),
+                },
                 () = &mut stalled => return Err(End::Ours(Code::SlowConsumer)),
                 () = session.wait() => match session.closed() {
+                    None => {}
                     // What waits is still sent.
-                    None | Some(Code::Draining) => {}
+                    Some(Code::Draining) => {
+                        let last = *last.get_or_insert_with(|| Instant::now() + CLOSE_WITHIN);
+                        let until = sooner(Some(last), stalled.deadline());
+                        stalled.as_mut().reset(until);
+                    }
                     Some(reason) => return Err(End::Ours(reason)),
                 },
             }
@@ -454,6 +468,10 @@ impl Connection {
             .session
             .push(&ServerFrame::Error(ErrorFrame { id, problem }));
     }
+}
+
+fn sooner(last: Option<Instant>, until: Instant) -> Instant {
+    last.map_or(until, |last| last.min(until))
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ pub(super) struct Socket {
     output: Option<Box<Output>>,
     /// What the client's last ping wants to hear; an older one need not be answered (section 5.5.3).
     pong: Option<Box<[u8]>>,
-    is_closed_by_client: bool,
+    /// The code with which the client closed (RFC 6455, section 7.4).
+    closed_by_client: Option<u16>,
 }
 
 /// What is being written, and how much of it is.
@@ -103,7 +104,7 @@ impl Socket {
             reader: None,
             output: None,
             pong: None,
-            is_closed_by_client: false,
+            closed_by_client: None,
         };
         if !read.is_empty() {
             socket.reader().push(&read);
@@ -174,8 +175,8 @@ impl Socket {
                 Read::Control
             }
             (Message::Pong, _) => Read::Control,
-            (Message::Close, _) => {
-                self.is_closed_by_client = true;
+            (Message::Close(code), _) => {
+                self.closed_by_client = Some(code);
                 Read::Gone
             }
         }
@@ -247,7 +248,13 @@ impl Socket {
 
     /// Writes what was taken. Broken off, it goes on with the next.
     pub(super) async fn flush(&mut self) -> std::io::Result<()> {
-        while let Some(output) = &mut self.output {
+        while !self.write_more().await? {}
+        Ok(())
+    }
+
+    /// Writes some of what was taken. Answers whether nothing is left. Cancel-safe.
+    pub(super) async fn write_more(&mut self) -> std::io::Result<bool> {
+        if let Some(output) = &mut self.output {
             match output.bytes.get(output.written..) {
                 Some(rest) if !rest.is_empty() => match self.io.write(rest).await? {
                     0 => return Err(ErrorKind::WriteZero.into()),
@@ -255,17 +262,19 @@ impl Socket {
                 },
                 _ => self.output = None,
             }
+            return Ok(false);
         }
-        self.io.flush().await
+        self.io.flush().await?;
+        Ok(true)
     }
 
     /// Writes last frames and closes. What the client still sends is read and dropped, for to leave it
     /// unread would break the connection before the client has read why.
-    pub(super) async fn close(mut self, frames: Vec<Bytes>, code: u16, reason: &str) {
+    pub(super) async fn close(mut self, frames: VecDeque<Bytes>, code: u16, reason: &str) {
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
         payload.truncate(framing::CONTROL_BYTES_MAX);
-        self.put(frames.into());
+        self.put(frames);
         framing::write(
             &mut self.output.get_or_insert_default().bytes,
             Kind::Close,
@@ -280,8 +289,8 @@ impl Socket {
 
     /// Answers the client's closing, if it did close.
     pub(super) async fn answer_close(self) {
-        if self.is_closed_by_client {
-            self.close(Vec::new(), 1000, "").await;
+        if let Some(code) = self.closed_by_client {
+            self.close(VecDeque::new(), code, "").await;
         }
     }
 }
