@@ -122,6 +122,6 @@ pub enum ServerFrame {
     Said(short::Said),
     /// Event: new messages of a conversation, in the short form of `entries`.
     Messages(short::Messages),
-    /// Event: marks of other members have moved, in the short form of `marks`.
+    /// Event: marks of members have moved, in the short form of `marks`.
     Steps(short::Steps),
 }

@@ -196,7 +196,7 @@ impl Message {
     }
 }
 
-/// Event: marks of other members of a conversation have moved.
+/// Event: marks of members of a conversation have moved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Steps {
     /// In which conversation.
