@@ -10,7 +10,7 @@ use crate::accounts::Account;
 use crate::args::{Common, EncodingArg};
 use crate::engine::{Engine, Opening, Scenario};
 use crate::latency::Latency;
-use crate::process::{Processes, open_files_max};
+use crate::process::{Processes, Stolen, open_files_max};
 use crate::report::Report;
 use crate::server::Server;
 use crate::session::Traffic;
@@ -64,6 +64,8 @@ pub struct Cost {
     pub server_cpu: Option<Duration>,
     /// CPU time of the generator.
     pub own_cpu: Duration,
+    /// Time of the machine's processors that its host gave to others, in percent of all.
+    pub stolen_percent: Option<f64>,
     /// The server's resident memory before the sessions were opened, in bytes.
     pub resident_before: Option<u64>,
     /// At the end, the sessions still open.
@@ -191,6 +193,7 @@ impl Cost {
         report.put_some("server_cpu_percent", self.server_cpu.map(busy));
         report.put(format!("generator_cpu_us_per_{each}"), per(self.own_cpu));
         report.put("generator_cpu_percent", busy(self.own_cpu));
+        report.put_some("machine_stolen_percent", self.stolen_percent);
         report.put_some("server_resident_bytes", self.resident_after);
         report.put_some("server_resident_max_bytes", self.resident_max);
     }
@@ -227,6 +230,7 @@ fn measure(
     sleep_until(from, &is_playing);
     let began = Instant::now();
     let (server_before, own_before) = (server.cpu(), Processes::own().cpu());
+    let stolen_before = Stolen::now();
     let mut resident_max = server.resident_bytes();
     while is_playing() && to.is_none_or(|to| Instant::now() < to) {
         let look = Instant::now() + LOOK_EVERY;
@@ -239,6 +243,7 @@ fn measure(
     let seconds = began.elapsed().as_secs_f64();
     let own_cpu = Processes::own().cpu().unwrap_or_default();
     let server_cpu = server.cpu();
+    let stolen = Stolen::now().zip(stolen_before);
     let resident_after = server.resident_bytes();
     while is_playing() {
         thread::sleep(LOOK_EVERY);
@@ -249,6 +254,7 @@ fn measure(
             .zip(server_before)
             .map(|(after, before)| after.saturating_sub(before)),
         own_cpu: own_cpu.saturating_sub(own_before.unwrap_or_default()),
+        stolen_percent: stolen.map(|(after, before)| after.percent_since(before)),
         resident_before: None,
         resident_after,
         resident_max: resident_max.max(resident_after),

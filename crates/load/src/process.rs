@@ -1,4 +1,4 @@
-//! What the system knows of a process: CPU time and resident memory, from `/proc`.
+//! What the system knows of a process: CPU time and resident memory, from `/proc`; and of time that it was not given.
 
 use std::fs;
 use std::path::Path;
@@ -39,6 +39,43 @@ impl Processes {
         let all: Option<T> = self.0.iter().map(|pid| of(*pid)).sum();
         all.filter(|_| !self.0.is_empty())
     }
+}
+
+/// CPU time of all processors so far, in ticks: what a virtual machine wanted and its host gave to others, and all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stolen {
+    stolen: u64,
+    all: u64,
+}
+
+impl Stolen {
+    /// As of now. `None` where the system does not say.
+    #[must_use]
+    pub fn now() -> Option<Stolen> {
+        parse_stolen(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// What part of all the time since `before` was stolen, in percent.
+    #[must_use]
+    pub fn percent_since(self, before: Stolen) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        100.0 * self.stolen.saturating_sub(before.stolen) as f64 / all as f64
+    }
+}
+
+/// The first eight fields of the line `cpu` of `/proc/stat` (proc(5)): the eighth is stolen, guests' time is in others.
+fn parse_stolen(stat: &str) -> Option<Stolen> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let times: Option<Vec<u64>> = line
+        .split_whitespace()
+        .take(8)
+        .map(|time| time.parse().ok())
+        .collect();
+    let times = times?;
+    Some(Stolen {
+        stolen: *times.get(7)?,
+        all: times.iter().sum(),
+    })
 }
 
 fn cpu_of(pid: u32) -> Option<Duration> {
@@ -116,6 +153,19 @@ mod tests {
             parse_kb("Rss:                1234 kB\nPss: 1 kB\n", "Rss:"),
             Some(1234 * 1024)
         );
+    }
+
+    #[test]
+    fn stolen_time_is_a_part_of_all() {
+        let stat = |user: u32, stolen: u32| {
+            format!("cpu  {user} 0 20 700 10 0 5 {stolen} 900 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+        };
+        let before = parse_stolen(&stat(100, 5)).unwrap();
+        let after = parse_stolen(&stat(280, 25)).unwrap();
+        assert_eq!((before.stolen, before.all), (5, 840));
+        assert!((after.percent_since(before) - 10.0).abs() < 1e-9);
+        assert_eq!(parse_stolen("cpu  1 2 3"), None);
+        assert_eq!(parse_stolen("cpu0 1 2 3 4 5 6 7 8"), None);
     }
 
     #[test]
