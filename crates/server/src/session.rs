@@ -284,6 +284,7 @@ impl Session {
             buffer.push_back(frame);
         }
         if taken > 0 {
+            queue.is_woken = !queue.frames.is_empty() || queue.closed.is_some();
             return Drained::Frames;
         }
         queue.closed.map_or(Drained::Empty, Drained::Closed)
@@ -397,3 +398,6 @@ impl Queue {
         self.closed = Some(reason);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,8 @@ const STEPS_CACHED_MAX: usize = 200_000;
 const LOGS_OF_MARKS_CACHED_MAX: usize = 150_000;
 const FURTHER_MARKS_CACHED_MAX: usize = 100_000;
 
-/// What the committer remembers from group to group. Nobody else writes these rows.
+/// What the committer remembers from group to group, and of one group all of it: the tables do not have it yet. Nobody
+/// else writes these rows.
 #[derive(Debug)]
 pub(crate) struct Caches {
     logs: Recent<LogId, Option<LogRow>>,
@@ -57,6 +58,14 @@ impl Default for Caches {
             steps: Recent::new(STEPS_CACHED_MAX),
             last_version: None,
         }
+    }
+}
+
+impl Caches {
+    fn make_room(&mut self) {
+        self.logs.make_room();
+        self.marks.make_room();
+        self.steps.make_room();
     }
 }
 
@@ -105,6 +114,7 @@ impl<'a> Group<'a> {
         caches: &'a mut Caches,
         rows_about: usize,
     ) -> Group<'a> {
+        caches.make_room();
         Group {
             batch: Batch::for_about(rows_about),
             tables,

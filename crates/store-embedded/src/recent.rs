@@ -1,11 +1,12 @@
-//! A map of bounded size that keeps what was used lately.
+//! A map that keeps what was used lately, and is bounded as often as its user says.
 
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use foldhash::HashMap;
 
-/// Two halves: what is used moves to the newer one, and when that is full the older one is forgotten.
+/// Two halves: what is used moves to the newer one. When that is full the older one is forgotten, but only by
+/// [`Recent::make_room`]: between two of those nothing that is used is ever read again.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     newer: HashMap<K, V>,
@@ -14,7 +15,7 @@ pub(crate) struct Recent<K, V> {
 }
 
 impl<K: Eq + Hash, V> Recent<K, V> {
-    /// A map of up to `max` values, and at least of the half of them that was used last.
+    /// A map of up to `max` values whenever room was made, and at least of the half of them that was used last.
     pub(crate) fn new(max: usize) -> Recent<K, V> {
         Recent {
             newer: HashMap::default(),
@@ -25,7 +26,6 @@ impl<K: Eq + Hash, V> Recent<K, V> {
 
     /// Sets the value of a key.
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        self.make_room();
         self.newer.insert(key, value);
     }
 
@@ -35,7 +35,6 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         key: K,
         read: impl FnOnce() -> Result<V, E>,
     ) -> Result<&mut V, E> {
-        self.make_room();
         Ok(match self.newer.entry(key) {
             Entry::Occupied(place) => place.into_mut(),
             Entry::Vacant(place) => {
@@ -54,8 +53,8 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.newer.remove(key).or(older)
     }
 
-    /// Makes room for one more, before it is known whether it is there: what is there is looked for but once.
-    fn make_room(&mut self) {
+    /// Forgets the older half if the newer is full.
+    pub(crate) fn make_room(&mut self) {
         if self.newer.len() >= self.half_max {
             self.older = std::mem::take(&mut self.newer);
         }
@@ -71,6 +70,7 @@ mod tests {
         let mut recent = Recent::<u32, u32>::new(16);
         let look = |recent: &mut Recent<u32, u32>, key| {
             let mut reads = 0;
+            recent.make_room();
             let value = recent.get_or_read(key, || {
                 reads += 1;
                 Ok::<_, ()>(key * 10)
@@ -93,5 +93,15 @@ mod tests {
         assert_eq!(look(&mut recent, 51), 0);
         assert_eq!(recent.get_or_read(52, || Err(())), Err(()));
         assert_eq!(look(&mut recent, 52), 1);
+        // However many come before room is made, all stay.
+        for key in 1_000..1_100 {
+            assert_eq!(
+                recent.get_or_read(key, || Ok::<_, ()>(key)),
+                Ok(&mut key.clone())
+            );
+        }
+        for key in 1_000..1_100 {
+            assert_eq!(recent.get_or_read(key, || Err(())), Ok(&mut key.clone()));
+        }
     }
 }

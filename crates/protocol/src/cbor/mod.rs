@@ -11,7 +11,7 @@
 //!
 //! Not for types with `serde(tag)` (the tag would take number 0), `serde(untagged)`, or a `serde(skip)` on a variant or
 //! on one direction of a field (the derive then counts differently in each direction). `Some(())` and `Some(None)` are
-//! read back as `None`.
+//! read back as `None`. A hand-written `visit_enum` must take its variant's content, as derived ones do.
 
 mod decode;
 mod encode;

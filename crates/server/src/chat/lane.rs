@@ -1,10 +1,10 @@
 //! Lanes: the commands of many conversations, decided and committed together.
 //!
-//! In: conversations in which commands wait (`queue`). A lane takes all that are ready, decides their
-//! commands (`drive`) and hands every append to the store in one go; once they are durable, everybody concerned is
-//! told (`publish`). What came meanwhile is the next round, which does not wait for the one before: a conversation
-//! is only ever in one. The more there is to do, the more is done at once. A conversation that has to wait for something, for it is not in memory, say, holds nobody up:
-//! it goes its own way (`Chat::drive`).
+//! In: conversations in which commands wait (`queue`). A lane takes all that are ready, decides their commands
+//! (`drive`) and hands every append to the store in one go; once they are durable, everybody concerned is told
+//! (`publish`). What came meanwhile is the next round, which does not wait for the one before: a conversation is only
+//! ever in one. The more there is to do, the more is done at once. A conversation that has to wait for something, for
+//! it is not in memory, say, holds nobody up: it goes its own way (`Chat::drive`).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +29,7 @@ const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 const TELL_MAX: usize = 32;
 /// And bytes of their commands, about: far fewer than what may wait in one session.
 const TELL_BYTES_MAX: usize = 256 * 1024;
-/// Rounds of one lane that wait for the store. When there are more, what comes gathers for the next.
+/// Rounds of one lane that wait for a store of this server's own. When there are more, what comes gathers for the next.
 const ROUNDS_WAITING_MAX: usize = 4;
 /// From one round to the next, when one follows on another: many rounds with little in each would cost far
 /// more (wake-ups, syncs, system calls) than they make anybody wait less. A lone message never waits.
@@ -107,6 +107,7 @@ impl Chat {
             // Sessions that have something to read are read first.
             tokio::task::yield_now().await;
             let Ok(place) = self.lanes[index].places.clone().acquire_owned().await else {
+                // Nobody closes it.
                 return;
             };
             let round = self.lanes[index].next_round();
@@ -214,7 +215,10 @@ impl Chat {
         place: OwnedSemaphorePermit,
     ) {
         let started = Instant::now();
-        let results = self.store.append_all(appends).await;
+        let appending = AssertUnwindSafe(self.store.append_all(appends));
+        let Ok(results) = appending.catch_unwind().await else {
+            return stuck();
+        };
         let took = started.elapsed();
         drop(place);
         let (mut told, mut bytes) = (0, 0);

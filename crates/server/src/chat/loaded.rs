@@ -66,9 +66,9 @@ pub(super) struct Loaded {
     /// The handle by which sessions name it, in which generation.
     pub handle: Cell<Option<(Generation, u32)>>,
     /// The head that was last looked at, and what it contributes to digests.
-    pub head_part: Cell<(Seq, u64)>,
+    pub(super) head_part: Cell<(Seq, u64)>,
     /// The sum of what the told marks of all who are in contribute to digests.
-    pub told_sum: Part,
+    pub(super) told_sum: Part,
 }
 
 /// What counting needs of an entry.
@@ -85,8 +85,8 @@ pub(super) struct Brief {
 pub(super) struct UserMarks {
     pub delivered: Seq,
     pub read: MarkValue,
-    /// What a read mark at this place contributes to the user's digest: of the one that was last reckoned.
-    pub read_part: (Seq, u64),
+    /// The place of the read mark that was last reckoned, and what it contributes to the user's digest.
+    pub reckoned_read: (Seq, u64),
     pub shown: Seq,
     /// As far as the others were told.
     pub told: MemberMarks,

@@ -25,6 +25,7 @@ pub(super) struct Rates<K> {
     ahead_ns: u64,
     keys_per_shard_max: usize,
     began: Instant,
+    /// Seeded by chance, and the tables are bounded: whoever chooses addresses cannot aim at one place in them.
     hasher: RandomState,
     shards: Vec<Mutex<Shard<K>>>,
 }

@@ -3,10 +3,11 @@
 //! In: connections of the listener. Next: each request goes to the router. A connection that became a WebSocket is
 //! nobody's here any more.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,8 +24,12 @@ use tower_service::Service;
 
 use super::listener::{BoundedListener, Counted};
 
-/// Serves connections until `draining` is over, then until those that are open have answered what they were asked.
-/// `request_within`: a connection on which no request, or only part of its head, comes for so long is closed.
+/// After draining began it is looked so often whether anything is still worked on.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Serves connections until `draining` is over, then until what was asked is answered: who has asked only a part of
+/// something, or is slow to take its answer, has a moment. `request_within`: a connection on which no request, or only
+/// part of its head, comes for so long is closed.
 pub(crate) async fn serve(
     mut listener: BoundedListener,
     router: Router,
@@ -33,33 +38,69 @@ pub(crate) async fn serve(
 ) {
     // Every connection holds a receiver.
     let (drain, drained) = watch::channel(());
+    let running = Arc::new(AtomicUsize::new(0));
     let mut draining = pin!(draining);
     loop {
         tokio::select! {
             (connection, address) = listener.accept() => {
                 let router = router.clone();
                 let drained = drained.clone();
-                tokio::spawn(serve_one(connection, address, router, request_within, drained));
+                let running = running.clone();
+                tokio::spawn(serve_one(
+                    (connection, address),
+                    router,
+                    request_within,
+                    running,
+                    drained,
+                ));
             }
             () = &mut draining => break,
         }
     }
     drop((listener, drained));
     drain.send_replace(());
-    drain.closed().await;
+    while tokio::time::timeout(LOOK_EVERY, drain.closed())
+        .await
+        .is_err()
+    {
+        if running.load(Ordering::SeqCst) == 0 {
+            break;
+        }
+    }
+}
+
+/// A request that is worked on.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(running: &Arc<AtomicUsize>) -> Running {
+        running.fetch_add(1, Ordering::SeqCst);
+        Running(running.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 async fn serve_one(
-    connection: Counted,
-    address: SocketAddr,
+    (connection, address): (Counted, SocketAddr),
     router: Router,
     request_within: Duration,
+    running: Arc<AtomicUsize>,
     mut drained: watch::Receiver<()>,
 ) {
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
-        let mut router = router.clone();
-        async move { answer(&mut router, request.map(Body::new)).await }
+        let running = Running::new(&running);
+        // A router is always ready.
+        let answering = router.clone().call(request.map(Body::new));
+        async move {
+            let _running = running;
+            answering.await
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -77,12 +118,4 @@ async fn serve_one(
     if let Err(error) = served {
         tracing::debug!(%error, %address, "a connection ended");
     }
-}
-
-/// A router is always ready.
-fn answer(
-    router: &mut Router,
-    request: Request<Body>,
-) -> impl Future<Output = Result<axum::response::Response, Infallible>> + use<> {
-    router.call(request)
 }

@@ -27,6 +27,13 @@ impl CachedMarks {
         }
     }
 
+    /// Forgets what was not used lately, if it is much. What was written since may not be in the tables yet, where what is
+    /// forgotten is read again: so never in the middle of a group.
+    pub(super) fn make_room(&mut self) {
+        self.logs.make_room();
+        self.further.make_room();
+    }
+
     /// The marks of an owner in a log, which are read if they are not remembered.
     pub(super) fn get_or_read<E>(
         &mut self,
@@ -66,20 +73,29 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_remembered_is_what_was_last_written(
-            raised in prop::collection::vec((0..6_u8, 0..12_u8, 1..50_u64), 1..400),
+            groups in prop::collection::vec(
+                prop::collection::vec((0..6_u8, 0..12_u8, 1..50_u64), 1..40),
+                1..20,
+            ),
         ) {
             // Few, so that much is forgotten.
             let mut cached = CachedMarks::new(4, 8);
             let mut stored = BTreeMap::<(u8, u8), OwnerMarks>::new();
-            for (log, owner, seq) in raised {
-                let row = stored.entry((log, owner)).or_default();
-                let read = || Ok::<_, ()>(row.clone());
-                let log = LogId::conversation(ConversationId([log; 16]));
-                let marks = cached.get_or_read(log, [owner; 16], read).unwrap();
-                prop_assert_eq!(&*marks, &*row);
-                let value = MarkValue { seq, ..MarkValue::default() };
-                marks.raise(MarkKind::Read, 0, value);
-                row.raise(MarkKind::Read, 0, value);
+            for group in groups {
+                cached.make_room();
+                // Within a group the tables are as they were before it.
+                let mut written = stored.clone();
+                for (log, owner, seq) in group {
+                    let row = written.entry((log, owner)).or_default();
+                    let read = || Ok::<_, ()>(stored.get(&(log, owner)).cloned().unwrap_or_default());
+                    let log = LogId::conversation(ConversationId([log; 16]));
+                    let marks = cached.get_or_read(log, [owner; 16], read).unwrap();
+                    prop_assert_eq!(&*marks, &*row);
+                    let value = MarkValue { seq, ..MarkValue::default() };
+                    marks.raise(MarkKind::Read, 0, value);
+                    row.raise(MarkKind::Read, 0, value);
+                }
+                stored = written;
             }
         }
     }

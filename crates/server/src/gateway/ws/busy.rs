@@ -1,4 +1,4 @@
-//! What a connection does besides waiting for the next frame: most of the time nothing.
+//! What keeps a connection busy: most of the time nothing does.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tidings_protocol::ServerFrame;
 use tidings_protocol::session::Ping;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// Heartbeats that wait for their answer before nothing more is read.
 const PINGS_MAX: usize = 16;
@@ -20,6 +20,8 @@ pub(super) struct Busy {
     pub(super) pinging: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Those that came meanwhile.
     pub(super) pings: Vec<Ping>,
+    /// When the server shuts down: what waits must be written by then.
+    pub(super) ends_by: Option<Instant>,
     /// Not read from before this moment: it asked too often.
     pub(super) paused: Option<Pin<Box<Sleep>>>,
 }
@@ -34,6 +36,7 @@ impl Busy {
             && self.pinging.is_none()
             && self.pings.is_empty()
             && self.paused.is_none()
+            && self.ends_by.is_none()
     }
 }
 

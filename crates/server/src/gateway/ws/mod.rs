@@ -43,6 +43,9 @@ use socket::{Read, Socket};
 const WRITE_BYTES: usize = 64 * 1024;
 /// Frames that are read in a row before answers are written.
 const READ_FRAMES: usize = 64;
+/// Who goes on reading may take so many times as long for one batch as it may take nothing.
+const SLOWNESS_MAX: u32 = 8;
+
 /// A connection with a session. Most of the time it waits, and there are many: what is needed only now and then
 /// is kept in boxes.
 struct Connection {
@@ -145,7 +148,8 @@ impl Connection {
             End::Ours(reason) => (reason, close_code(reason)),
             End::Broken(broken) => (broken.code(), broken.close_code()),
         };
-        // What was answered already is told before the end. (Of a session that others ended nothing waits.)
+        // What was answered already is told before the end, up to a batch of it. (Of a session that others ended
+        // nothing waits.)
         let mut frames = VecDeque::new();
         self.live.session.drain(&mut frames, WRITE_BYTES);
         // For the metrics, if it was not the session's queue that said so. The session is live until the client
@@ -185,7 +189,7 @@ impl Connection {
             return Poll::Ready(Ok(()));
         }
         // A timer that was asked once wakes this task, whatever else it is woken for before. Asked without a budget:
-        // one that is used up would say that it waits, and not wake.
+        // with one that is used up it would say that it waits, and not have been asked.
         if !self.awaits_silence || silent.is_elapsed() {
             let asked = pin!(unconstrained(silent.as_mut()));
             self.awaits_silence = asked.poll(cx).is_pending();
@@ -233,17 +237,16 @@ impl Connection {
         self.busy.get_or_insert_default()
     }
 
-    /// Writes what waits in the queue, until nothing does.
+    /// Writes what waits in the queue; of much of it a part, and what is left at the next turn.
     async fn write_waiting(&mut self) -> Result<(), End> {
-        loop {
-            match self.write_some()? {
-                Wrote::Nothing => return Ok(()),
-                Wrote::All => {}
-                // Seldom: what it takes to wait for a client that does not read is not kept ready.
-                Wrote::Part => Box::pin(self.flush_slowly()).await?,
-            }
-            self.has_written = true;
+        match self.write_some()? {
+            Wrote::Nothing => return Ok(()),
+            Wrote::All => {}
+            // Seldom: what it takes to wait for a client that does not read is not kept ready.
+            Wrote::Part => Box::pin(self.flush_slowly()).await?,
         }
+        self.has_written = true;
+        Ok(())
     }
 
     /// Takes what waits in the queue and writes as much of it as can be written without waiting.
@@ -260,30 +263,33 @@ impl Connection {
         }
     }
 
-    /// Writes the rest, unless the session ends meanwhile or the client takes nothing for too long. When the server
-    /// shuts down, the rest must go soon.
+    /// Writes the rest, unless the session ends meanwhile or the client takes nothing for too long. Who takes a little
+    /// now and then has [`SLOWNESS_MAX`] times as long for all of it, and a moment when the server shuts down.
     async fn flush_slowly(&mut self) -> Result<(), End> {
         let allowed = self.allowed();
+        let mut last = Instant::now() + allowed * SLOWNESS_MAX;
         let mut stalled = pin!(tokio::time::sleep(allowed));
-        let mut last = None;
         loop {
+            if self.live.session.closed() == Some(Code::Draining) {
+                // What waits is still sent, but all of it soon.
+                let soon = || Instant::now() + CLOSE_WITHIN;
+                last = *self.busy().ends_by.get_or_insert_with(soon);
+                let until = stalled.deadline().min(last);
+                stalled.as_mut().reset(until);
+            }
             let session = &self.live.session;
             tokio::select! {
                 biased;
                 written = self.socket.write_more() => match written {
                     Ok(true) => return Ok(()),
-                    Ok(false) => stalled.as_mut().reset(sooner(last, Instant::now() + allowed)),
+                    Ok(false) => stalled.as_mut().reset(last.min(Instant::now() + allowed)),
                     Err(_) => return Err(End::Gone),
                 },
-                () = &mut stalled => return Err(End::Ours(Code::SlowConsumer)),
+                () = &mut stalled => {
+                    return Err(End::Ours(session.closed().unwrap_or(Code::SlowConsumer)));
+                }
                 () = session.wait() => match session.closed() {
-                    None => {}
-                    // What waits is still sent.
-                    Some(Code::Draining) => {
-                        let last = *last.get_or_insert_with(|| Instant::now() + CLOSE_WITHIN);
-                        let until = sooner(Some(last), stalled.deadline());
-                        stalled.as_mut().reset(until);
-                    }
+                    None | Some(Code::Draining) => {}
                     Some(reason) => return Err(End::Ours(reason)),
                 },
             }
@@ -468,10 +474,6 @@ impl Connection {
             .session
             .push(&ServerFrame::Error(ErrorFrame { id, problem }));
     }
-}
-
-fn sooner(last: Option<Instant>, until: Instant) -> Instant {
-    last.map_or(until, |last| last.min(until))
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl Socket {
     }
 
     /// Takes frames to be written together, and writes them if that need not wait. `None` if it must: then
-    /// [`Socket::flush`] writes what is left.
+    /// [`Socket::write_more`] writes what is left.
     pub(super) fn write_now(&mut self, frames: VecDeque<Bytes>) -> Option<std::io::Result<()>> {
         if self.output.is_some() {
             self.put(frames);
@@ -216,7 +216,7 @@ impl Socket {
         self.flush().now_or_never()
     }
 
-    /// Takes frames to be written together: [`Socket::flush`] writes them.
+    /// Takes frames to be written together by [`Socket::flush`].
     fn put(&mut self, frames: VecDeque<Bytes>) {
         let mut output = self.output.take().unwrap_or_default();
         self.put_into(&mut output.bytes, frames);
@@ -247,7 +247,7 @@ impl Socket {
     }
 
     /// Writes what was taken. Broken off, it goes on with the next.
-    pub(super) async fn flush(&mut self) -> std::io::Result<()> {
+    async fn flush(&mut self) -> std::io::Result<()> {
         while !self.write_more().await? {}
         Ok(())
     }

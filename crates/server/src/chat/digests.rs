@@ -12,7 +12,7 @@ use crate::hub::Part;
 impl UserMarks {
     /// What the read mark contributes to the user's digest.
     fn read_part(&self, id: ConversationId, user: UserId) -> u64 {
-        match self.read_part {
+        match self.reckoned_read {
             (seq, part) if seq == self.read.seq && seq > 0 => part,
             _ => digest::read(id, user, self.read.seq),
         }
@@ -20,7 +20,7 @@ impl UserMarks {
 
     /// Reckons that, for as long as the read mark stays where it is.
     pub(super) fn reckon_read(&mut self, id: ConversationId, user: UserId) {
-        self.read_part = (self.read.seq, self.read_part(id, user));
+        self.reckoned_read = (self.read.seq, self.read_part(id, user));
     }
 }
 
@@ -82,7 +82,8 @@ impl Loaded {
         }
     }
 
-    /// Adds up the told marks of all who are in: after a load, or when somebody came or went.
+    /// Adds up the told marks of all who are in, and reckons their read marks: after a load, or when somebody came or
+    /// went.
     pub(super) fn sum_told(&mut self, id: ConversationId) {
         self.told_sum = Part::default();
         if !self.tells_marks() {
