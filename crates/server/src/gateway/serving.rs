@@ -6,8 +6,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -38,14 +37,15 @@ pub(crate) async fn serve(
 ) {
     // Every connection holds a receiver.
     let (drain, drained) = watch::channel(());
-    let running = Arc::new(AtomicUsize::new(0));
+    // Every request that is worked on holds it, too.
+    let running = Arc::new(());
     let mut draining = pin!(draining);
     loop {
         tokio::select! {
             (connection, address) = listener.accept() => {
                 let router = router.clone();
                 let drained = drained.clone();
-                let running = running.clone();
+                let running = Arc::downgrade(&running);
                 tokio::spawn(serve_one(
                     (connection, address),
                     router,
@@ -63,25 +63,9 @@ pub(crate) async fn serve(
         .await
         .is_err()
     {
-        if running.load(Ordering::SeqCst) == 0 {
+        if Arc::strong_count(&running) == 1 {
             break;
         }
-    }
-}
-
-/// A request that is worked on.
-struct Running(Arc<AtomicUsize>);
-
-impl Running {
-    fn new(running: &Arc<AtomicUsize>) -> Running {
-        running.fetch_add(1, Ordering::SeqCst);
-        Running(running.clone())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -89,12 +73,12 @@ async fn serve_one(
     (connection, address): (Counted, SocketAddr),
     router: Router,
     request_within: Duration,
-    running: Arc<AtomicUsize>,
+    running: Weak<()>,
     mut drained: watch::Receiver<()>,
 ) {
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
-        let running = Running::new(&running);
+        let running = running.upgrade();
         // A router is always ready.
         let answering = router.clone().call(request.map(Body::new));
         async move {

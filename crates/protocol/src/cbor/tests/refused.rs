@@ -119,3 +119,78 @@ fn what_does_not_fit_says_why() {
     );
     check_read("c1 f5", true);
 }
+
+/// A claim is measured against the input before the visitor hears of it, so no hint can make it allocate.
+#[test]
+fn lengths_beyond_the_input_are_refused() {
+    for kind in ["5", "7", "9", "b"] {
+        for claim in [
+            "a ffffffff",
+            "b ffffffffffffffff",
+            "b 7fffffffffffffff",
+            "8 04",
+            "a 00000004",
+        ] {
+            let bytes = hex(&format!("{kind}{claim} 00 00 00"));
+            assert_eq!(
+                from_slice::<Value>(&bytes),
+                Err(Error::EndsEarly),
+                "{kind}{claim}"
+            );
+            assert_eq!(
+                from_slice::<serde::de::IgnoredAny>(&bytes),
+                Err(Error::EndsEarly),
+                "{kind}{claim}"
+            );
+        }
+    }
+    // Two entries cannot be in three bytes.
+    assert_eq!(
+        from_slice::<Value>(&hex("a2 00 00 00")),
+        Err(Error::EndsEarly)
+    );
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Nest {
+    End,
+    Deeper(Box<Nest>),
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let depth_max = usize::from(DEPTH_MAX);
+    // An array of one, a map of one under key 0, an open array, an open map.
+    for (open, end) in [
+        ("81", "00"),
+        ("a100", "00"),
+        ("9f", "00"),
+        ("bf00", "00"),
+        ("a101", "00"),
+    ] {
+        for depth in [depth_max + 1, 1_000_000] {
+            let bytes = hex(&(open.repeat(depth) + end));
+            assert_eq!(from_slice::<Value>(&bytes), Err(Error::TooDeep), "{open}");
+            assert_eq!(
+                from_slice::<serde::de::IgnoredAny>(&bytes),
+                Err(Error::TooDeep),
+                "{open}"
+            );
+            assert_eq!(peek_id(&bytes), None);
+        }
+    }
+    let nest = |depth| hex(&("a101".repeat(depth) + "00"));
+    assert!(from_slice::<Nest>(&nest(depth_max)).is_ok());
+    assert_eq!(
+        from_slice::<Nest>(&nest(depth_max + 1)),
+        Err(Error::TooDeep)
+    );
+    assert_eq!(from_slice::<Nest>(&nest(1_000_000)), Err(Error::TooDeep));
+    // Siblings do not add up.
+    check_read(
+        &format!("98ff {}", "80".repeat(255)),
+        vec![Vec::<u8>::new(); 255],
+    );
+    // Tags do not nest here, however many there are.
+    check_read(&("c1".repeat(1_000_000) + "07"), 7u8);
+}

@@ -213,7 +213,7 @@ impl Socket {
             bytes.clear();
             WRITTEN.set(bytes);
         }
-        self.flush().now_or_never()
+        self.output.is_none().then_some(Ok(()))
     }
 
     /// Takes frames to be written together by [`Socket::flush`].
