@@ -14,10 +14,11 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tidings_protocol::Problem;
 use tidings_store::{Append, AppendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::drive::Decided;
+use super::pace::Pace;
 use super::queue::Queued;
 use super::{Chat, Conversation};
 
@@ -33,13 +34,15 @@ const TELL_BYTES_MAX: usize = 256 * 1024;
 const ROUNDS_WAITING_MAX: usize = 4;
 /// From one round to the next, when one follows on another: many rounds with little in each would cost far
 /// more (wake-ups, syncs, system calls) than they make anybody wait less. A lone message never waits.
-const PACE: Duration = Duration::from_millis(1);
+const ROUND_EVERY: Duration = Duration::from_millis(1);
 
 /// Conversations in which commands wait.
 pub(super) struct Lane {
     ready: Mutex<Ready>,
     /// Places for rounds that wait for the store.
     places: Arc<Semaphore>,
+    /// Of the task that is at work.
+    pace: AsyncMutex<Pace>,
 }
 
 #[derive(Default)]
@@ -67,6 +70,7 @@ impl Default for Lane {
         Lane {
             ready: Mutex::default(),
             places: Arc::new(Semaphore::new(ROUNDS_WAITING_MAX)),
+            pace: AsyncMutex::default(),
         }
     }
 }
@@ -103,6 +107,7 @@ impl Chat {
     }
 
     async fn run_lane(self: Arc<Self>, index: usize) {
+        let mut pace = self.lanes[index].pace.lock().await;
         loop {
             // Sessions that have something to read are read first.
             tokio::task::yield_now().await;
@@ -132,7 +137,7 @@ impl Chat {
             if !pending.is_empty() {
                 self.commit(pending, place);
             }
-            tokio::time::sleep_until(begun + PACE).await;
+            pace.until(begun + ROUND_EVERY).await;
         }
     }
 

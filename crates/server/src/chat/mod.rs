@@ -22,6 +22,7 @@ mod loaded;
 mod lookup;
 mod marks;
 mod news;
+mod pace;
 mod publish;
 mod queue;
 mod receipts;
@@ -514,9 +515,9 @@ impl Chat {
     }
 }
 
-/// One lane decides while another commits.
+/// One for two processors: deciding is a small part of the work, and each lane has commits of its own.
 fn lane_count() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16))
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 16))
 }
 
 /// Whether a user's marks in one log say that the user is in: joined after it last left.
