@@ -1,6 +1,6 @@
 //! The store in memory: for tests and simulation, and the plainest statement of what a store does.
 //!
-//! Its futures are ready at once. What is durable survives [`MemoryStore::crash`]; what was raised
+//! Its futures are ready at once, unless appends are held ([`MemoryStore::hold`]). What is durable survives [`MemoryStore::crash`]; what was raised
 //! [`Durability::Late`] is thrown away by it unless a flush, an append or a durable raise came after.
 
 mod log;
@@ -9,8 +9,10 @@ mod moving;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::poll_fn;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use tidings_core::log::{LogId, Seq};
 use tidings_core::mark::{Mark, MarkKind, MarkValue};
@@ -55,6 +57,34 @@ impl MemoryStore {
         self.lock().failures.push_back(failure);
     }
 
+    /// From now on appends wait, as for a slow disk, until [`MemoryStore::go_on`].
+    pub fn hold(&self) {
+        self.lock().held.get_or_insert_default();
+    }
+
+    /// How many appends wait; of those handed over together the first.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.lock().held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Lets the appends go on that wait.
+    pub fn go_on(&self) {
+        let held = self.lock().held.take();
+        held.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Ready while appends are not held.
+    fn poll_held(&self, cx: &Context<'_>) -> Poll<()> {
+        match &mut self.lock().held {
+            None => Poll::Ready(()),
+            Some(held) => {
+                held.push(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     /// Forgets the envelopes of entries up to `up_to`, as far as they are trimmed: what any store does
     /// once client ids have been kept for long enough.
     pub fn forget_envelopes(&self, log: LogId, up_to: Seq) {
@@ -80,7 +110,10 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn append(&self, append: Append) -> StoreFuture<'_, Result<(), AppendError>> {
-        self.when_polled(|data| data.append(append))
+        Box::pin(async move {
+            poll_fn(|cx| self.poll_held(cx)).await;
+            self.lock().append(append)
+        })
     }
 
     fn append_all(&self, appends: Vec<Append>) -> StoreFuture<'_, Vec<Result<(), AppendError>>> {
@@ -315,6 +348,8 @@ struct Data {
     /// One counter for all documents, so that one deleted and made anew has another version.
     last_version: u64,
     failures: VecDeque<AppendFailure>,
+    /// Those who wait to append, while appends are held.
+    held: Option<Vec<Waker>>,
 }
 
 impl Data {

@@ -31,7 +31,7 @@ const TELL_MAX: usize = 32;
 /// And bytes of their commands, about: far fewer than what may wait in one session.
 const TELL_BYTES_MAX: usize = 256 * 1024;
 /// Rounds of one lane that wait for a store of this server's own. When there are more, what comes gathers for the next.
-const ROUNDS_WAITING_MAX: usize = 4;
+pub(super) const ROUNDS_WAITING_MAX: usize = 4;
 /// From one round to the next, when one follows on another: many rounds with little in each would cost far
 /// more (wake-ups, syncs, system calls) than they make anybody wait less. A lone message never waits.
 const ROUND_EVERY: Duration = Duration::from_millis(1);

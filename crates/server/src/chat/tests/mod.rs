@@ -2,6 +2,7 @@
 
 mod cases;
 mod diffusion;
+mod lanes;
 mod marks;
 mod retention;
 pub(crate) mod shared;
