@@ -1,7 +1,8 @@
 //! The store in memory: for tests and simulation, and the plainest statement of what a store does.
 //!
-//! Its futures are ready at once, unless appends are held ([`MemoryStore::hold`]). What is durable survives [`MemoryStore::crash`]; what was raised
-//! [`Durability::Late`] is thrown away by it unless a flush, an append or a durable raise came after.
+//! Its futures are ready at once, unless appends are held ([`MemoryStore::hold`]). What is durable survives
+//! [`MemoryStore::crash`]; what was raised [`Durability::Late`] is thrown away by it unless a flush, an append or a
+//! durable raise came after.
 
 mod log;
 mod moving;

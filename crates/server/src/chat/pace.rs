@@ -34,13 +34,11 @@ impl Pace {
 
     #[cfg(target_os = "linux")]
     async fn wait(&mut self, rest: Duration) -> std::io::Result<()> {
-        if self.timer.is_none() {
-            self.timer = Some(exact::Timer::new()?);
-        }
-        match &self.timer {
-            Some(timer) => timer.wait(rest).await,
-            None => Ok(()),
-        }
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            none => none.insert(exact::Timer::new()?),
+        };
+        timer.wait(rest).await
     }
 }
 
