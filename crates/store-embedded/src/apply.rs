@@ -193,8 +193,8 @@ fn to_tables(
         }
         for (key, value) in rows.iter() {
             match value {
-                Some(value) => batch.insert(table.stored(), key.clone(), value.clone()),
-                None => batch.remove(table.stored(), key.clone()),
+                Some(value) => batch.insert(table.stored(), key, value),
+                None => batch.remove(table.stored(), key),
             }
         }
         Ok(())
@@ -281,8 +281,8 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
                     unsynced.insert(body.file, file);
                 }
             }
-            layer.take(record.changes.into_iter(), place);
-            Ok(())
+            let taken = layer.take(record.changes, place);
+            taken.map_err(|_| io::Error::other("there are too many rows"))
         })?;
         // Nothing is begun after a commit that was not written whole.
         if let Some(torn) = torn.filter(|_| replayed.records > 0) {
@@ -308,15 +308,16 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::Change;
+    use crate::changes::{Change, Changes};
 
     fn write(segment: &mut Segment, key: &[u8]) {
-        let change = Change {
+        let mut changes = Changes::default();
+        changes.push(Change {
             table: 9,
-            key: key.into(),
-            value: Some(b"value".into()),
-        };
-        segment.write(&[], &[change]).unwrap();
+            key,
+            value: Some(b"value"),
+        });
+        segment.write(&[], changes.bytes().unwrap()).unwrap();
     }
 
     #[test]

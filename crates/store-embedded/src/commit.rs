@@ -148,14 +148,18 @@ impl Committer {
     }
 
     fn make_durable(&mut self, finished: Finished) -> Result<Done, StoreError> {
-        if !finished.changes.is_empty() {
+        let Some(changes) = finished.changes.bytes() else {
+            return Err(failed(&"a row is too long"));
+        };
+        if !changes.is_empty() {
             self.segment
-                .write(&finished.bodies, &finished.changes)
+                .write(&finished.bodies, changes)
                 .map_err(|error| failed(&error))?;
             let bodies = &self.bodies;
             self.write_behind
                 .wrote(&finished.bodies, || bodies.unsynced());
-            self.layer.take(finished.changes.into_iter(), place);
+            let taken = self.layer.take(changes, place);
+            taken.map_err(|_| failed(&"there are too many rows"))?;
             let opened = *self.opened.get_or_insert_with(Instant::now);
             self.close_at.get_or_insert(opened + LAYER_FOR);
         }

@@ -21,22 +21,22 @@ use tidings_store::{Append, AppendError, StateSnapshot, StoreError};
 
 use self::marks::CachedMarks;
 use crate::bodies::{BodyWrite, BodyWriter};
+use crate::changes::Changes;
 use crate::client_ids::block_of;
 use crate::commit::failed;
 use crate::keys::{self, EntryKey, ReactionKey, StepKindKey};
-use crate::layers::Change;
 use crate::queue::{Answer, Request};
 use crate::recent::Recent;
 use crate::rows::{self, AlterationRow, BodyRow, Class, EntryRow, LogRow};
 use crate::tables::{Batch, Tables};
 use crate::{damaged_row, misuse};
 
-/// Rows that the committer remembers of logs (about 120 bytes each) and of steps (about 80).
-const LOGS_CACHED_MAX: usize = 200_000;
+/// Rows that the committer remembers of logs (about 150 bytes each) and of steps (about 80).
+const LOGS_CACHED_MAX: usize = 300_000;
 const STEPS_CACHED_MAX: usize = 200_000;
-/// Logs of which it remembers marks (about 600 bytes each: two users with a device each have four rows), and rows of
-/// marks besides (about 250).
-const LOGS_OF_MARKS_CACHED_MAX: usize = 150_000;
+/// Logs of which it remembers marks (about 250 bytes each: two users with a device each have four rows), and rows of
+/// marks besides (about 120).
+const LOGS_OF_MARKS_CACHED_MAX: usize = 300_000;
 const FURTHER_MARKS_CACHED_MAX: usize = 100_000;
 
 /// What the committer remembers from group to group, and of one group all of it: the tables do not have it yet. Nobody
@@ -92,7 +92,7 @@ pub(crate) type SendAnswer = Box<dyn FnOnce() + Send>;
 /// A group that is ready to be written to the journal.
 pub(crate) struct Finished {
     pub(crate) bodies: Vec<BodyWrite>,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Changes,
     pub(crate) done: Done,
 }
 
@@ -374,7 +374,8 @@ impl<'a> Group<'a> {
     fn entry_row(&mut self, log: LogId, seq: Seq) -> Result<Option<EntryRow>, StoreError> {
         let table = &self.tables.entries;
         for (key, value) in self.batch.rows_of(table, self.entries_sought) {
-            self.entries.insert(keys::bytes(key, 0)?, value.cloned());
+            let value = value.map(UserValue::from);
+            self.entries.insert(keys::bytes(key, 0)?, value);
         }
         self.entries_sought = self.batch.len();
         let key = keys::entry(log, seq);

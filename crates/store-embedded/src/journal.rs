@@ -4,8 +4,7 @@
 //! segment   magic (8), id (u64), zeros up to 32; then records; then zeros
 //! record    length of the payload (u32), checksum (u64), payload
 //! payload   number of bodies (u32), each: file (u32), offset (u64), length (u32), bytes;
-//!           then changes up to the end, each: table (u8), length of the key (u16), of the value (u32;
-//!           all ones: the row is deleted), key, value
+//!           then changes up to the end (see [`crate::changes`])
 //! ```
 //!
 //! Numbers are little endian. The checksum is XXH3 (64 bits) of the payload, seeded with the segment's
@@ -24,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::at;
 use crate::bodies::{BodyWrite, sync_folder, write_zeros};
-use crate::layers::Change;
+use crate::changes;
 use crate::pace::Pace;
 use crate::tables;
 
@@ -40,7 +39,6 @@ const ZEROS_BYTES: u64 = 512 * 1024;
 const ZEROS_ROWS: usize = 500;
 /// Length and checksum.
 const RECORD_HEADER: usize = 12;
-const DELETED: u32 = u32::MAX;
 /// A buffer that grew beyond this is given back.
 const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 
@@ -134,7 +132,7 @@ impl Segment {
     }
 
     /// Writes a commit and syncs it.
-    pub(crate) fn write(&mut self, bodies: &[BodyWrite], changes: &[Change]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bodies: &[BodyWrite], changes: &[u8]) -> io::Result<()> {
         let buffer = &mut self.buffer;
         buffer.clear();
         buffer.extend_from_slice(&[0; RECORD_HEADER]);
@@ -145,17 +143,7 @@ impl Segment {
             buffer.extend_from_slice(&length_of(&body.bytes)?.to_le_bytes());
             buffer.extend_from_slice(&body.bytes);
         }
-        for change in changes {
-            let key = u16::try_from(change.key.len()).map_err(|_| too_long())?;
-            let value = match &change.value {
-                Some(value) => length_of(value)?,
-                None => DELETED,
-            };
-            let ([k0, k1], [v0, v1, v2, v3]) = (key.to_le_bytes(), value.to_le_bytes());
-            buffer.extend_from_slice(&[change.table, k0, k1, v0, v1, v2, v3]);
-            buffer.extend_from_slice(&change.key);
-            buffer.extend_from_slice(change.value.as_deref().unwrap_or_default());
-        }
+        buffer.extend_from_slice(changes);
         let payload = &buffer[RECORD_HEADER..];
         let length = length_of(payload)?.to_le_bytes();
         let checksum = xxh3_64_with_seed(payload, self.id).to_le_bytes();
@@ -181,21 +169,15 @@ impl Segment {
 }
 
 fn length_of(bytes: &[u8]) -> io::Result<u32> {
-    match u32::try_from(bytes.len()) {
-        Ok(length) if length != DELETED => Ok(length),
-        _ => Err(too_long()),
-    }
-}
-
-fn too_long() -> io::Error {
-    io::Error::other("a commit of more than 4 GiB, or a key of more than 64 KiB")
+    u32::try_from(bytes.len()).map_err(|_| io::Error::other("a commit of more than 4 GiB"))
 }
 
 /// A commit as it is read back.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct Record<'a> {
     pub(crate) bodies: Vec<BodyWrite>,
-    pub(crate) changes: Vec<Change>,
+    /// All of them whole, and of tables that there are.
+    pub(crate) changes: &'a [u8],
 }
 
 /// The ids of the segments in the folder, ascending.
@@ -237,7 +219,7 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(
     folder: &Path,
     id: u64,
-    mut each: impl FnMut(Record) -> io::Result<()>,
+    mut each: impl FnMut(Record<'_>) -> io::Result<()>,
 ) -> io::Result<Replayed> {
     let bytes = std::fs::read(path_of(folder, id))?;
     // A crash came while it was made.
@@ -274,7 +256,7 @@ fn whole_record(bytes: &[u8], id: u64) -> Option<(&[u8], &[u8])> {
         .then_some((payload, rest))
 }
 
-fn parse(payload: &[u8]) -> Option<Record> {
+fn parse(payload: &[u8]) -> Option<Record<'_>> {
     let (count, mut rest) = payload.split_first_chunk()?;
     let mut bodies = Vec::new();
     for _ in 0..u32::from_le_bytes(*count) {
@@ -289,67 +271,45 @@ fn parse(payload: &[u8]) -> Option<Record> {
         });
         rest = after;
     }
-    let mut changes = Vec::new();
-    while let Some((&table, after)) = rest.split_first() {
-        let (key_length, after) = after.split_first_chunk()?;
-        let (value_length, after) = after.split_first_chunk()?;
-        let (key, after) = after.split_at_checked(u16::from_le_bytes(*key_length).into())?;
-        let (value, after) = match u32::from_le_bytes(*value_length) {
-            DELETED => (None, after),
-            length => {
-                let (value, after) = after.split_at_checked(length as usize)?;
-                (Some(value), after)
-            }
-        };
-        changes.push(Change {
-            table: Some(table).filter(|table| tables::is_table(*table))?,
-            key: key.into(),
-            value: value.map(Into::into),
-        });
-        rest = after;
-    }
-    Some(Record { bodies, changes })
+    let changes = rest;
+    let mut reading = changes::read(changes);
+    let are_of_tables = reading.all(|change| tables::is_table(change.table));
+    (are_of_tables && reading.is_at_end()).then_some(Record { bodies, changes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changes::{Change, Changes};
 
-    fn record(number: u8) -> Record {
-        Record {
-            bodies: vec![BodyWrite {
-                file: 3,
-                offset: u64::from(number) * 10,
-                bytes: vec![number; 10],
-            }],
-            changes: vec![
-                Change {
-                    table: 1,
-                    key: vec![number; 25].into(),
-                    value: Some(vec![number; 100].into()),
-                },
-                Change {
-                    table: 2,
-                    key: vec![number].into(),
-                    value: None,
-                },
-                Change {
-                    table: 11,
-                    key: vec![number, 0].into(),
-                    value: Some(vec![].into()),
-                },
-            ],
+    /// What a record is of.
+    type Written = (Vec<BodyWrite>, Vec<u8>);
+
+    fn record(number: u8) -> Written {
+        let body = BodyWrite {
+            file: 3,
+            offset: u64::from(number) * 10,
+            bytes: vec![number; 10],
+        };
+        let mut changes = Changes::default();
+        for (table, key, value) in [
+            (1, &[number; 25][..], Some(&[number; 100][..])),
+            (2, &[number], None),
+            (11, &[number, 0], Some(&[])),
+        ] {
+            changes.push(Change { table, key, value });
         }
+        (vec![body], changes.bytes().unwrap().to_vec())
     }
 
-    fn write(segment: &mut Segment, record: &Record) {
-        segment.write(&record.bodies, &record.changes).unwrap();
+    fn write(segment: &mut Segment, (bodies, changes): &Written) {
+        segment.write(bodies, changes).unwrap();
     }
 
-    fn read(folder: &Path, id: u64) -> Vec<Record> {
+    fn read(folder: &Path, id: u64) -> Vec<Written> {
         let mut records = Vec::new();
         let replayed = replay(folder, id, |record| {
-            records.push(record);
+            records.push((record.bodies, record.changes.to_vec()));
             Ok(())
         });
         assert_eq!(replayed.unwrap().records, records.len() as u64);
@@ -386,14 +346,12 @@ mod tests {
     fn nothing_of_an_earlier_life_remains() {
         let folder = tempfile::tempdir().unwrap();
         let mut segment = Segment::create(folder.path(), 1).unwrap();
-        let large = Record {
-            bodies: vec![BodyWrite {
-                file: 1,
-                offset: 0,
-                bytes: vec![0xab; KEPT_BYTES as usize],
-            }],
-            changes: Vec::new(),
+        let body = BodyWrite {
+            file: 1,
+            offset: 0,
+            bytes: vec![0xab; KEPT_BYTES as usize],
         };
+        let large = (vec![body], Vec::new());
         write(&mut segment, &record(1));
         write(&mut segment, &large);
         let mut segment = segment

@@ -5,6 +5,7 @@
 //! into the layers first and into the tables second: a row that moves down in between is seen in one
 //! place or the other.
 
+mod arena;
 mod part;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fjall::{UserKey, UserValue};
 use foldhash::{HashMap, HashMapExt as _};
 
+pub(crate) use self::arena::Full;
+use self::arena::{Arena, Row};
 use self::part::Part;
+use crate::changes::{self, Change};
+
+/// Giving back a piece of the arena takes about as long as so many rows.
+const ROWS_OF_PIECE: usize = 32;
 
 /// Rows of several layers. `None`: the row is deleted.
 pub(crate) type Merged = BTreeMap<UserKey, Option<UserValue>>;
@@ -30,22 +37,21 @@ pub(crate) enum End {
     Back,
 }
 
-/// A change of one row, as it is written to the journal and taken into a layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    /// The number of the table.
-    pub(crate) table: u8,
-    pub(crate) key: UserKey,
-    /// `None` deletes the row.
-    pub(crate) value: Option<UserValue>,
-}
-
 /// Where a row lies in a layer: small maps are quick, and no read goes across logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) table: u8,
     /// What its key begins with, if keys of this table begin with their log; zeros otherwise.
     pub(crate) log: [u8; 17],
+}
+
+impl Place {
+    /// Its order among places, nearly always by the first of these alone.
+    fn order(&self) -> (u128, &Place) {
+        let mut front = [self.table; 16];
+        front[1..].copy_from_slice(&self.log[..15]);
+        (u128::from_be_bytes(front), self)
+    }
 }
 
 impl Hash for Place {
@@ -66,6 +72,7 @@ pub(crate) struct Layer {
 #[derive(Debug, Default)]
 struct Parts {
     by_place: HashMap<Place, Part>,
+    arena: Arena,
     /// How much there is of each table, by number.
     sizes: Vec<Size>,
 }
@@ -80,23 +87,24 @@ pub(crate) struct Size {
 
 /// The rows of one table in a layer.
 pub(crate) struct TableRows<'a> {
-    parts: &'a [(&'a Place, &'a Part)],
+    parts: &'a [((u128, &'a Place), &'a Part)],
+    arena: &'a Arena,
     pub(crate) size: Size,
 }
 
 impl TableRows<'_> {
-    /// By key, ascending. `None`: the row is deleted.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&UserKey, Option<&UserValue>)> {
-        self.parts.iter().flat_map(|(_, part)| part.iter())
+    /// By key, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        let rows = self.parts.iter().flat_map(|(_, part)| part.iter());
+        rows.map(|at| self.arena.row(at))
     }
 }
 
 impl Parts {
-    fn take(&mut self, changes: impl Iterator<Item = Change>, place: impl Fn(u8, &[u8]) -> Place) {
-        let bytes_of = |value: &Option<UserValue>| value.as_ref().map_or(0, |value| value.len());
+    fn take(&mut self, changes: &[u8], place: impl Fn(u8, &[u8]) -> Place) -> Result<(), Full> {
         let mut last: Option<(Place, &mut Part)> = None;
-        for Change { table, key, value } in changes {
-            let place = place(table, &key);
+        for Change { table, key, value } in changes::read(changes) {
+            let place = place(table, key);
             let part = match last {
                 // Changes of one place often follow on each other: it is looked for once.
                 Some((last, part)) if last == place => part,
@@ -107,17 +115,17 @@ impl Parts {
                 self.sizes.resize(index + 1, Size::default());
             }
             let size = &mut self.sizes[index];
-            let (key_bytes, value_bytes) = (key.len(), bytes_of(&value));
-            match part.insert(key, value) {
-                Some(before) => size.bytes -= bytes_of(&before),
+            match part.insert(key, value, &mut self.arena)? {
+                Some(before) => size.bytes -= before,
                 None => {
                     size.rows += 1;
-                    size.bytes += key_bytes;
+                    size.bytes += key.len();
                 }
             }
-            size.bytes += value_bytes;
+            size.bytes += value.map_or(0, <[u8]>::len);
             last = Some((place, part));
         }
+        Ok(())
     }
 }
 
@@ -126,7 +134,7 @@ impl Layer {
     fn for_about(places: usize) -> Layer {
         let parts = Parts {
             by_place: HashMap::with_capacity(places),
-            sizes: Vec::new(),
+            ..Parts::default()
         };
         Layer {
             parts: RwLock::new(parts),
@@ -139,13 +147,16 @@ impl Layer {
     }
 
     /// Takes changes in, all at one moment.
+    ///
+    /// # Errors
+    /// When there are 64 GiB of rows: they are not all in.
     pub(crate) fn take(
         &self,
-        changes: impl Iterator<Item = Change>,
+        changes: &[u8],
         place: impl Fn(u8, &[u8]) -> Place,
-    ) {
+    ) -> Result<(), Full> {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
-        parts.take(changes, place);
+        parts.take(changes, place)
     }
 
     /// Calls `each` with the rows of every table, in the order of their keys.
@@ -154,16 +165,18 @@ impl Layer {
         mut each: impl FnMut(u8, TableRows<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let all = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        let mut parts: Vec<(&Place, &Part)> = all.by_place.iter().collect();
+        let parts = all.by_place.iter();
+        let mut parts: Vec<_> = parts.map(|(place, part)| (place.order(), part)).collect();
         // What lies in one place begins with the same log: in the order of places keys are in theirs.
-        parts.sort_unstable_by_key(|(place, _)| (place.table, place.log));
+        parts.sort_unstable_by_key(|(order, _)| *order);
         parts
-            .chunk_by(|(a, _), (b, _)| a.table == b.table)
-            .filter_map(|parts| Some((parts.first()?.0.table, parts)))
+            .chunk_by(|((_, a), _), ((_, b), _)| a.table == b.table)
+            .filter_map(|parts| Some((parts.first()?.0.1.table, parts)))
             .try_for_each(|(table, parts)| {
                 let size = all.sizes.get(usize::from(table));
                 let size = size.copied().unwrap_or_default();
-                each(table, TableRows { parts, size })
+                let arena = &all.arena;
+                each(table, TableRows { parts, arena, size })
             })
     }
 
@@ -185,17 +198,22 @@ impl Layer {
             drop(part);
             each(rows);
         }
+        for piece in parts.arena.into_pieces() {
+            drop(piece);
+            each(ROWS_OF_PIECE);
+        }
     }
 
     fn get(&self, place: Place, key: &[u8]) -> Option<Option<UserValue>> {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-        parts.by_place.get(&place)?.get(key).cloned()
+        let at = parts.by_place.get(&place)?.get(key, &parts.arena)?;
+        Some(parts.arena.row(at).1.map(UserValue::from))
     }
 
     fn range(&self, place: Place, range: Range<'_>, end: End, max: usize, into: &mut Merged) {
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = parts.by_place.get(&place) {
-            part.copy(range, end, max, into);
+            part.copy(range, end, max, &parts.arena, into);
         }
     }
 }

@@ -14,6 +14,7 @@ mod apply;
 mod at;
 mod backup;
 mod bodies;
+mod changes;
 mod check;
 mod client_ids;
 mod commit;

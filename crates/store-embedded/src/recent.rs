@@ -29,6 +29,11 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.newer.insert(key, value);
     }
 
+    /// The value of a key that was asked for since room was made.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.newer.get_mut(key)
+    }
+
     /// The value of a key, which is read if it is not remembered.
     pub(crate) fn get_or_read<E>(
         &mut self,

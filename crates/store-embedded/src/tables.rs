@@ -14,9 +14,10 @@ use fjall::{
 };
 use tidings_store::StoreError;
 
+use crate::changes::{Change, Changes};
 use crate::damaged;
 use crate::keys::{self, LOG};
-use crate::layers::{Change, Layers, Place, Range, Stack, TableRows};
+use crate::layers::{Layers, Place, Range, Stack, TableRows};
 use crate::pace::Pace;
 use crate::settings::Settings;
 
@@ -31,6 +32,8 @@ const UNMERGED_WAIT: Duration = Duration::from_millis(10);
 const UNMERGED_WAITS_MAX: usize = 3_000;
 /// Open files of tables, so that most of what the system allows is left to connections.
 const FILES_MAX: usize = 256;
+/// What a change mostly takes.
+const CHANGE_BYTES: usize = 80;
 /// Padding that is written at a time.
 const PADDING_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -262,8 +265,8 @@ impl Table {
         files.write(keys::SENTINEL, [])?;
         for (key, value) in rows.iter() {
             match value {
-                Some(value) => files.write(key.clone(), value.clone())?,
-                None => files.write_tombstone(key.clone())?,
+                Some(value) => files.write(key, value)?,
+                None => files.write_tombstone(key)?,
             }
             pace.step(1);
         }
@@ -354,59 +357,54 @@ fn bound(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 /// The changes of a commit that is being put together.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    changes: Vec<Change>,
+    changes: Changes,
 }
 
 impl Batch {
     /// An empty one, with room for about so many changes.
     pub(crate) fn for_about(changes: usize) -> Batch {
         Batch {
-            changes: Vec::with_capacity(changes),
+            changes: Changes::with_capacity(changes * CHANGE_BYTES),
         }
     }
 
-    /// How many changes there are.
+    /// How many bytes there are.
     pub(crate) fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Keys and values of the changes of a table, but for the first `before` changes. `None`: the row is deleted.
+    /// Keys and values of the changes of a table, but for those in the first `before` bytes. `None`: the row is deleted.
     pub(crate) fn rows_of(
         &self,
         table: &Table,
         before: usize,
-    ) -> impl Iterator<Item = (&UserKey, Option<&UserValue>)> {
-        let changes = self.changes.get(before..).unwrap_or_default();
+    ) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let number = table.number;
-        let changes = changes.iter().filter(move |change| change.table == number);
-        changes.map(|change| (&change.key, change.value.as_ref()))
+        let changes = self.changes.since(before);
+        let changes = changes.filter(move |change| change.table == number);
+        changes.map(|change| (change.key, change.value))
     }
 
     /// Writes a row.
-    pub(crate) fn insert(
-        &mut self,
-        table: &Table,
-        key: impl Into<UserKey>,
-        value: impl Into<UserValue>,
-    ) {
+    pub(crate) fn insert(&mut self, table: &Table, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.changes.push(Change {
             table: table.number,
-            key: key.into(),
-            value: Some(value.into()),
+            key: key.as_ref(),
+            value: Some(value.as_ref()),
         });
     }
 
     /// Deletes a row.
-    pub(crate) fn remove(&mut self, table: &Table, key: impl Into<UserKey>) {
+    pub(crate) fn remove(&mut self, table: &Table, key: impl AsRef<[u8]>) {
         self.changes.push(Change {
             table: table.number,
-            key: key.into(),
+            key: key.as_ref(),
             value: None,
         });
     }
 
     /// The changes in their order; of two of one row the later counts.
-    pub(crate) fn into_changes(self) -> Vec<Change> {
+    pub(crate) fn into_changes(self) -> Changes {
         self.changes
     }
 }

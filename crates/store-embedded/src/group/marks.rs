@@ -1,21 +1,76 @@
-//! The marks that the committer remembers: those of a log together, as far as their owners are few, for they are raised
-//! together; those of further owners each by themselves.
+//! The marks that the committer remembers, as the rows that they are: those of a log together, as far as their owners are
+//! few, for they are raised together; those of further owners each by themselves.
 
+use std::ops::Range;
+
+use fjall::UserValue;
 use tidings_core::log::LogId;
+use tidings_store::StoreError;
 
+use crate::damaged_row;
 use crate::keys::{self, OwnerKey};
 use crate::owner_marks::OwnerMarks;
 use crate::recent::Recent;
 
 /// So many owners of a log are remembered together: two users with two devices each are six.
 const TOGETHER_MAX: usize = 6;
+/// Owner, and length of the row.
+const HEADER: usize = 16 + 4;
 
-/// Marks by log and owner.
+/// Rows of marks by log and owner.
 #[derive(Debug)]
 pub(super) struct CachedMarks {
-    logs: Recent<LogId, Vec<([u8; 16], OwnerMarks)>>,
-    /// Of owners who are not among those of their log.
-    further: Recent<OwnerKey, OwnerMarks>,
+    logs: Recent<LogId, Packed>,
+    /// Of owners who are not among those of their log. No row at all is an empty one.
+    further: Recent<OwnerKey, Box<[u8]>>,
+}
+
+/// Rows one behind the other in one block of memory: owner (16), length of the row (u32), row.
+#[derive(Debug, Default)]
+struct Packed(Vec<u8>);
+
+impl Packed {
+    /// Where the row of an owner is; if it is not there, how many others are.
+    fn find(&self, owner: [u8; 16]) -> Result<Range<usize>, usize> {
+        let (mut at, mut count) = (0, 0);
+        while let Some((&[header @ .., l0, l1, l2, l3], _)) = self
+            .0
+            .get(at..)
+            .and_then(<[u8]>::split_first_chunk::<HEADER>)
+        {
+            let begin = at + HEADER;
+            at = begin + u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+            if header == owner {
+                return Ok(begin..at);
+            }
+            count += 1;
+        }
+        Err(count)
+    }
+
+    fn push(&mut self, owner: [u8; 16], row: &[u8]) {
+        self.0.reserve_exact(HEADER + row.len());
+        self.0.extend_from_slice(&owner);
+        self.0.extend_from_slice(&(row.len() as u32).to_le_bytes());
+        self.0.extend_from_slice(row);
+    }
+
+    /// Puts another row in the place of one that was found.
+    fn replace(&mut self, found: Range<usize>, row: &[u8]) {
+        if found.len() == row.len() {
+            self.0[found].copy_from_slice(row);
+            return;
+        }
+        self.0[found.start - 4..found.start].copy_from_slice(&(row.len() as u32).to_le_bytes());
+        self.0.splice(found, row.iter().copied());
+    }
+}
+
+fn decode(row: &[u8]) -> Result<OwnerMarks, StoreError> {
+    match row {
+        [] => Ok(OwnerMarks::default()),
+        row => OwnerMarks::decode(row).map_err(damaged_row),
+    }
 }
 
 impl CachedMarks {
@@ -34,29 +89,42 @@ impl CachedMarks {
         self.further.make_room();
     }
 
-    /// The marks of an owner in a log, which are read if they are not remembered.
-    pub(super) fn get_or_read<E>(
+    /// The marks of an owner in a log, whose row is read if it is not remembered.
+    pub(super) fn get_or_read(
         &mut self,
         log: LogId,
         owner: [u8; 16],
-        read: impl FnOnce() -> Result<OwnerMarks, E>,
-    ) -> Result<&mut OwnerMarks, E> {
-        let of_log = self.logs.get_or_read(log, || Ok(Vec::new()))?;
-        let place = match of_log.iter().position(|(other, _)| *other == owner) {
-            Some(place) => place,
-            None if of_log.len() < TOGETHER_MAX => {
+        read: impl FnOnce() -> Result<Option<UserValue>, StoreError>,
+    ) -> Result<OwnerMarks, StoreError> {
+        let read =
+            || Ok::<_, StoreError>(read()?.map_or_else(Box::default, |row| Box::from(&*row)));
+        let of_log = self
+            .logs
+            .get_or_read(log, || Ok::<_, StoreError>(Packed::default()))?;
+        match of_log.find(owner) {
+            Ok(place) => decode(&of_log.0[place]),
+            Err(count) if count < TOGETHER_MAX => {
                 // Remembered twice, one of them would grow old: who is here now may have been among the further ones
                 // until the others of the log were forgotten.
-                let marks = match self.further.remove(&keys::marks(log, owner)) {
-                    Some(marks) => marks,
+                let row = match self.further.remove(&keys::marks(log, owner)) {
+                    Some(row) => row,
                     None => read()?,
                 };
-                of_log.push((owner, marks));
-                of_log.len() - 1
+                let marks = decode(&row)?;
+                of_log.push(owner, &row);
+                Ok(marks)
             }
-            None => return self.further.get_or_read(keys::marks(log, owner), read),
-        };
-        Ok(&mut of_log[place].1)
+            Err(_) => decode(self.further.get_or_read(keys::marks(log, owner), read)?),
+        }
+    }
+
+    /// Remembers another row of an owner whose marks were just asked for.
+    pub(super) fn set(&mut self, log: LogId, owner: [u8; 16], row: &[u8]) {
+        let of_log = self.logs.get_mut(&log);
+        match of_log.and_then(|all| Some((all.find(owner).ok()?, all))) {
+            Some((place, all)) => all.replace(place, row),
+            None => self.further.insert(keys::marks(log, owner), row.into()),
+        }
     }
 }
 
@@ -87,13 +155,16 @@ mod tests {
                 let mut written = stored.clone();
                 for (log, owner, seq) in group {
                     let row = written.entry((log, owner)).or_default();
-                    let read = || Ok::<_, ()>(stored.get(&(log, owner)).cloned().unwrap_or_default());
+                    let read = || Ok(stored.get(&(log, owner)).map(|row| row.encode().into()));
                     let log = LogId::conversation(ConversationId([log; 16]));
-                    let marks = cached.get_or_read(log, [owner; 16], read).unwrap();
-                    prop_assert_eq!(&*marks, &*row);
-                    let value = MarkValue { seq, ..MarkValue::default() };
-                    marks.raise(MarkKind::Read, 0, value);
-                    row.raise(MarkKind::Read, 0, value);
+                    let mut marks = cached.get_or_read(log, [owner; 16], read).unwrap();
+                    prop_assert_eq!(&marks, &*row);
+                    // Rows of different lengths.
+                    let value = MarkValue { seq, ordinal: seq * seq * seq, ..MarkValue::default() };
+                    for marks in [&mut marks, row] {
+                        marks.raise(MarkKind::Read, (seq % 3) as u32, value);
+                    }
+                    cached.set(log, [owner; 16], &marks.encode());
                 }
                 stored = written;
             }

@@ -9,7 +9,6 @@ use super::Group;
 use crate::damaged_row;
 use crate::keys::{self, StepKey};
 use crate::late::Values;
-use crate::owner_marks::OwnerMarks;
 use crate::rows::{self, LogRow};
 
 impl Group<'_> {
@@ -78,12 +77,8 @@ impl Group<'_> {
         };
         let owner = keys::marks(first.log, first.owner);
         let tables = self.tables;
-        let marks = self.caches.marks.get_or_read(first.log, first.owner, || {
-            Ok::<_, StoreError>(match tables.marks.get(&owner)? {
-                Some(bytes) => OwnerMarks::decode(&bytes).map_err(damaged_row)?,
-                None => OwnerMarks::default(),
-            })
-        })?;
+        let cached = &mut self.caches.marks;
+        let mut marks = cached.get_or_read(first.log, first.owner, || tables.marks.get(&owner))?;
         let mut is_higher = false;
         for &Mark {
             kind, lane, value, ..
@@ -101,7 +96,9 @@ impl Group<'_> {
             }
         }
         if is_higher {
-            self.batch.insert(&tables.marks, owner, marks.encode());
+            let row = marks.encode();
+            self.caches.marks.set(first.log, first.owner, &row);
+            self.batch.insert(&tables.marks, owner, row);
         }
         Ok(())
     }

@@ -169,12 +169,26 @@ mod tests {
 
     use super::super::{Tables, place};
     use super::*;
+    use crate::changes::{Change, Changes};
     use crate::keys;
-    use crate::layers::Change;
     use crate::settings::Settings;
 
     fn key(seq: u64) -> [u8; 25] {
         keys::entry(LogId::conversation(ConversationId([7; 16])), seq)
+    }
+
+    /// A layer of entries on top of the others.
+    fn push_layer(tables: &Tables, rows: &[(u64, Option<&str>)]) {
+        let mut changes = Changes::default();
+        for (seq, value) in rows {
+            changes.push(Change {
+                table: tables.entries.number,
+                key: &key(*seq),
+                value: value.map(str::as_bytes),
+            });
+        }
+        let layer = tables.layers.push();
+        layer.take(changes.bytes().unwrap(), place).unwrap();
     }
 
     /// What is stored, what two layers say (a value, deleted, nothing) and what is then to be seen.
@@ -186,14 +200,7 @@ mod tests {
         for seq in [2, 4, 6, 8] {
             entries.stored().insert(key(seq), "stored").unwrap();
         }
-        let layer = |changes: &[(u64, Option<&str>)]| {
-            let changes = changes.iter().map(|(seq, value)| Change {
-                table: entries.number,
-                key: key(*seq).into(),
-                value: value.map(Into::into),
-            });
-            tables.layers.push().take(changes, place)
-        };
+        let layer = |rows: &[(u64, Option<&str>)]| push_layer(&tables, rows);
         let old = [(1, Some("old")), (4, None), (5, Some("old")), (6, None)];
         layer(&old);
         layer(&[(5, None), (6, Some("new")), (8, None), (9, Some("new"))]);
@@ -243,12 +250,12 @@ mod tests {
             entries.stored().insert(key(seq), "stored").unwrap();
         }
         for step in [3, 2] {
-            let changes = (0..500).step_by(step).map(|seq| Change {
-                table: entries.number,
-                key: key(seq).into(),
-                value: (!seq.is_multiple_of(7)).then(|| "fresh".into()),
-            });
-            tables.layers.push().take(changes, place);
+            let value = |seq: u64| (!seq.is_multiple_of(7)).then_some("fresh");
+            let rows: Vec<_> = (0..500)
+                .step_by(step)
+                .map(|seq| (seq, value(seq)))
+                .collect();
+            push_layer(&tables, &rows);
         }
         let is_changed = |seq: u64| seq.is_multiple_of(3) || seq.is_multiple_of(2);
         let expected: Vec<u64> = (0..500)
