@@ -121,6 +121,10 @@ pub struct ChatArgs {
     /// Instead of pairs: connections, two to a pair.
     #[arg(long, conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(2..))]
     pub connections: Option<u32>,
+    /// Others that each connection writes to in turn, each in a conversation of its own; the number of connections must be
+    /// a multiple of twice as many.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub partners: u32,
     /// How long to measure, in seconds.
     #[arg(long, default_value_t = 10.0, value_parser = parse_positive)]
     pub seconds: f64,
@@ -148,11 +152,28 @@ pub struct ChatArgs {
 }
 
 impl ChatArgs {
-    /// How many pairs there are.
+    /// How many connections there are.
     #[must_use]
-    pub fn pair_count(&self) -> usize {
-        self.connections
-            .map_or(self.pairs, |connections| connections / 2) as usize
+    pub fn connection_count(&self) -> usize {
+        let pairs = self
+            .connections
+            .map_or(self.pairs, |connections| connections / 2);
+        2 * pairs as usize
+    }
+
+    /// How many groups of connections there are that have all their partners in their own.
+    ///
+    /// # Errors
+    /// When the connections cannot be parted so.
+    pub fn circle_count(&self) -> Result<usize, Error> {
+        let (connections, circle) = (self.connection_count(), 2 * self.partners as usize);
+        if !connections.is_multiple_of(circle) {
+            let partners = self.partners;
+            return Err(Error::Arguments(format!(
+                "with {partners} partners each, connections come in groups of {circle}, not {connections}"
+            )));
+        }
+        Ok(connections / circle)
     }
 }
 
@@ -332,7 +353,7 @@ mod tests {
             let Command::Chat(chat) = args.command else {
                 panic!("not a chat");
             };
-            assert_eq!(chat.pair_count(), 3);
+            assert_eq!(chat.connection_count(), 6);
             assert_eq!(chat.mode, Mode::Closed);
         }
     }
@@ -342,7 +363,14 @@ mod tests {
         let Command::Chat(chat) = parse("chat --connections 1000").unwrap().command else {
             panic!("not a chat");
         };
-        assert_eq!(chat.pair_count(), 500);
+        assert_eq!(chat.circle_count().unwrap(), 500);
+        let circles = |line| match parse(line).unwrap().command {
+            Command::Chat(chat) => chat.circle_count().ok(),
+            _ => None,
+        };
+        assert_eq!(circles("chat --connections 1000 --partners 4"), Some(125));
+        assert_eq!(circles("chat --connections 1000 --partners 3"), None);
+        assert!(parse("chat --partners 0").is_err());
         assert!(parse("chat --connections 10 --pairs 5").is_err());
         assert!(parse("chat --connections 1").is_err());
     }

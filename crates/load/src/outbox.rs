@@ -13,6 +13,9 @@ use tidings_protocol::{ClientFrame, Code, Problem, Retry};
 use crate::engine::FIRST_REQUEST_ID;
 use crate::letter::Letter;
 
+/// The ids of requests for history; those of sends are smaller.
+const HISTORY_IDS: u64 = 1 << 40;
+
 /// How long after a refusal without a time of its own the message is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -51,25 +54,51 @@ pub enum Refused {
     NotMine,
 }
 
-/// The messages under way of one client.
+/// The messages under way of one client, all of them or those of one conversation.
 #[derive(Debug)]
 pub struct Outbox {
     flights: VecDeque<Flight>,
     id_next: u64,
     owner: u32,
     text_bytes: usize,
+    /// Which of the client's outboxes it is, and how many it has: their ids take turns.
+    number: u64,
+    count: u64,
 }
 
 impl Outbox {
     /// An empty outbox of the client with this number, for texts of this size.
     #[must_use]
     pub fn new(owner: u32, text_bytes: usize) -> Outbox {
+        Outbox::of_several(owner, text_bytes, 0, 1)
+    }
+
+    /// The same, if the client has `count` of them: that with this number, below `count`.
+    #[must_use]
+    pub fn of_several(owner: u32, text_bytes: usize, number: u64, count: u64) -> Outbox {
         Outbox {
             flights: VecDeque::new(),
-            id_next: FIRST_REQUEST_ID,
+            id_next: FIRST_REQUEST_ID + number,
             owner,
             text_bytes,
+            number,
+            count,
         }
+    }
+
+    /// The number of the outbox, one of `count`, that gave a request this id.
+    #[must_use]
+    pub fn number_of(id: u64, count: u64) -> u64 {
+        match id.checked_sub(HISTORY_IDS) {
+            Some(number) => number % count,
+            None => id.saturating_sub(FIRST_REQUEST_ID) % count,
+        }
+    }
+
+    /// The id of requests for the history of the conversation.
+    #[must_use]
+    pub fn history_id(&self) -> u64 {
+        HISTORY_IDS + self.number
     }
 
     /// How many messages are under way.
@@ -107,7 +136,7 @@ impl Outbox {
             after,
             is_refused: false,
         };
-        self.id_next += 1;
+        self.id_next += self.count;
         let frame = match (handle, after) {
             (Some(conversation), Some(after)) => ClientFrame::Say(Say {
                 id: flight.id,
@@ -258,6 +287,28 @@ mod tests {
             Refused::ForGood(flight) if flight.letter.number == 0
         ));
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn ids_tell_which_outbox_they_are_of() {
+        let now = Instant::now();
+        let mut seen = Vec::new();
+        for number in 0..3 {
+            let mut outbox = Outbox::of_several(1, 30, number, 3);
+            for letter in 0..4 {
+                let letter = Letter::new(letter, now, now);
+                let to = Destination::User(UserId([1; 16]));
+                let frame = outbox.send(to, letter, now, None, None);
+                seen.push((frame.id().unwrap(), number));
+            }
+            seen.push((outbox.history_id(), number));
+        }
+        for (id, number) in &seen {
+            assert_eq!(Outbox::number_of(*id, 3), *number);
+        }
+        seen.sort_unstable();
+        seen.dedup_by_key(|(id, _)| *id);
+        assert_eq!(seen.len(), 15);
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! `chat`: pairs of people who write to each other. Each session sends to its partner and acknowledges what
-//! the partner sent, at once and for all that came together, as a client does that has the conversation on
+//! `chat`: pairs of people who write to each other. Each session sends to its partners in turn and acknowledges what
+//! they sent, at once and for all that came together, as a client does that has the conversation on
 //! the screen.
 
+mod peer;
 mod sums;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tidings_core::id::direct_id;
-use tidings_core::{ConversationId, Generation, UserId, digest};
-use tidings_protocol::send::{Position, Sent};
+use tidings_core::{ConversationId, UserId, digest};
+use tidings_protocol::send::Sent;
 use tidings_protocol::short::{Handle, Messages, Said, Steps};
-use tidings_protocol::{ClientFrame, ServerFrame, entry as wire, mark, problem, sync};
+use tidings_protocol::{ServerFrame, entry as wire, mark, problem, sync};
 
+use self::peer::{Peer, history_after, partner_of};
 use self::sums::Sums;
 use super::{SETTLE_WITHIN, Window, marks_notice, seen_notice};
 use crate::Error;
@@ -30,23 +31,22 @@ use crate::report::Report;
 use crate::server::Server;
 use crate::session::Sessions;
 
-/// The id of requests for history; those of sends are small.
-const HISTORY_ID: u64 = 1 << 40;
-
 /// Plays the scenario.
 ///
 /// # Errors
 /// When it could not be played.
 pub fn run(common: &Common, args: &ChatArgs, server: &Server) -> Result<Report, Error> {
-    let pairs = args.pair_count();
-    let accounts = sign_up(server.addresses()[0], 2 * pairs)?;
+    // Who write to each other are played by one thread.
+    let circle = 2 * args.partners as usize;
+    let circles = args.circle_count()?;
+    let accounts = sign_up(server.addresses()[0], circle * circles)?;
     let short = common.encoding == EncodingArg::Short;
-    let ranges = split(pairs, common.threads);
+    let ranges = split(circles, common.threads);
     let threads = ranges.len();
     let parts = ranges.into_iter().map(|range| {
-        let part = accounts.get(2 * range.start..2 * range.end);
+        let part = accounts.get(circle * range.start..circle * range.end);
         let accounts = part.unwrap_or_default().to_vec();
-        let scenario = Chat::new(args, short, &accounts, 2 * range.start, threads);
+        let scenario = Chat::new(args, short, &accounts, circle * range.start, threads);
         Part { accounts, scenario }
     });
     let warm_up = duration(args.warm_up_seconds);
@@ -65,11 +65,14 @@ pub fn run(common: &Common, args: &ChatArgs, server: &Server) -> Result<Report, 
     Ok(sums.report(common, args, &played, disk_before.zip(server.data_bytes())))
 }
 
-/// The pairs of one thread: sessions 2n and 2n + 1 are partners.
+/// The pairs of one thread: see [`partner_of`].
 #[derive(Debug)]
 struct Chat {
     plan: Plan,
+    /// The conversations of session 0, then those of session 1, and so on.
     peers: Vec<Peer>,
+    /// By session: to which of its partners it writes next.
+    turns: Vec<usize>,
     /// Mode `open`: the next appointed time, and whose turn it is.
     next: Instant,
     turn: usize,
@@ -92,30 +95,8 @@ struct Plan {
     acknowledge: Acknowledge,
     /// Short forms are used.
     short: bool,
-}
-
-#[derive(Debug)]
-struct Peer {
-    partner: UserId,
-    conversation: ConversationId,
-    outbox: Outbox,
-    number_next: u32,
-    /// Numbers that were given up, so that their absence is no loss.
-    given_up: BTreeSet<u32>,
-    /// What waits for a tick: seq and when its clock started.
-    for_delivered: VecDeque<(u64, Instant)>,
-    for_read: VecDeque<(u64, Instant)>,
-    /// How far the partner is, as we were told.
-    delivered: u64,
-    shown: u64,
-    seen: Option<Position>,
-    /// The conversation's handle, once its generation is known.
-    handle: Option<Handle>,
-    /// As far as entries came without a gap.
-    level: u64,
-    received: u64,
-    acknowledged: u64,
-    arrivals: Arrivals,
+    /// How many partners each session has.
+    partners: usize,
 }
 
 impl Chat {
@@ -127,27 +108,20 @@ impl Chat {
         threads: usize,
     ) -> Chat {
         let now = Instant::now();
-        let peer = |(index, account): (usize, &Account)| {
-            let partner = accounts
-                .get(index ^ 1)
-                .map_or(account.user, |other| other.user);
-            Peer {
-                partner,
-                conversation: direct_id(account.user, partner),
-                outbox: Outbox::new((first + index) as u32, args.text_bytes),
-                number_next: 0,
-                given_up: BTreeSet::new(),
-                for_delivered: VecDeque::new(),
-                for_read: VecDeque::new(),
-                delivered: 0,
-                shown: 0,
-                seen: None,
-                handle: None,
-                level: 0,
-                received: 0,
-                acknowledged: 0,
-                arrivals: Arrivals::default(),
-            }
+        let partners = args.partners as usize;
+        let peer = |index: usize| {
+            let session = index / partners;
+            let user = |session: usize| accounts.get(session).map_or(UserId([0; 16]), |a| a.user);
+            Peer::new(
+                user(session),
+                user(partner_of(index, partners) / partners),
+                Outbox::of_several(
+                    (first + session) as u32,
+                    args.text_bytes,
+                    (index % partners) as u64,
+                    partners as u64,
+                ),
+            )
         };
         Chat {
             plan: Plan {
@@ -165,8 +139,10 @@ impl Chat {
                 },
                 acknowledge: args.acknowledge,
                 short,
+                partners,
             },
-            peers: accounts.iter().enumerate().map(peer).collect(),
+            peers: (0..accounts.len() * partners).map(peer).collect(),
+            turns: vec![0; accounts.len()],
             next: now,
             turn: 0,
             retries: VecDeque::new(),
@@ -175,8 +151,13 @@ impl Chat {
         }
     }
 
-    /// Session `index` writes to its partner; the message's clock started at `started`.
-    fn write(&mut self, index: usize, started: Instant, sessions: &mut Sessions) {
+    /// A session writes to the next of its partners; the message's clock started at `started`.
+    fn write(&mut self, session: usize, started: Instant, sessions: &mut Sessions) {
+        let Some(turn) = self.turns.get_mut(session) else {
+            return;
+        };
+        let index = session * self.plan.partners + *turn;
+        *turn = (*turn + 1) % self.plan.partners;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -190,14 +171,34 @@ impl Chat {
             .outbox
             .send(destination, letter, started, peer.seen, handle);
         peer.number_next += 1;
-        sessions.send(index, &frame);
+        sessions.send(session, &frame);
     }
 
-    /// Mode `closed`: a message has come to its end, the next one may go.
+    /// Mode `closed`: a message has come to its end, the session's next one may go.
     fn next_of(&mut self, now: Instant, index: usize, sessions: &mut Sessions) {
         if self.plan.mode == Mode::Closed && now < self.plan.window.to {
-            self.write(index, now, sessions);
+            self.write(index / self.plan.partners, now, sessions);
         }
+    }
+
+    /// Which of a session's conversations it is.
+    fn find(&self, session: usize, is_it: impl Fn(&Peer) -> bool) -> Option<usize> {
+        let first = session * self.plan.partners;
+        let peers = self.peers.get(first..first + self.plan.partners)?;
+        Some(first + peers.iter().position(is_it)?)
+    }
+
+    fn with_id(&self, session: usize, conversation: ConversationId) -> Option<usize> {
+        self.find(session, |peer| peer.conversation == conversation)
+    }
+
+    fn with_handle(&self, session: usize, handle: Handle) -> Option<usize> {
+        self.find(session, |peer| peer.handle == Some(handle))
+    }
+
+    /// The one in which a request was sent.
+    fn asked_in(&self, session: usize, id: u64) -> usize {
+        session * self.plan.partners + Outbox::number_of(id, self.plan.partners as u64) as usize
     }
 
     fn handle_sent(&mut self, now: Instant, index: usize, sent: &Sent, sessions: &mut Sessions) {
@@ -289,11 +290,8 @@ impl Chat {
         entries: &sync::Entries,
         sessions: &mut Sessions,
     ) {
-        let is_known = |peer: &Peer| entries.conversation == peer.conversation;
-        if self.peers.get(index).is_some_and(is_known) {
-            self.cover(index, entries.from, entries.to, sessions);
-            self.take_entries(now, index, &entries.entries, Arrivals::arrive);
-        }
+        self.cover(index, entries.from, entries.to, sessions);
+        self.take_entries(now, index, &entries.entries, Arrivals::arrive);
     }
 
     fn handle_messages(
@@ -306,9 +304,6 @@ impl Chat {
         let Some(peer) = self.peers.get(index) else {
             return;
         };
-        if peer.handle != Some(event.conversation) {
-            return;
-        }
         let partner = Handle(digest::user_handle(peer.partner));
         let last = event.from + event.messages.len() as u64 - 1;
         self.cover(index, event.from, last, sessions);
@@ -328,7 +323,7 @@ impl Chat {
             seen.seq = seen.seq.max(to);
         }
         if from > peer.level + 1 {
-            sessions.send(index, &history_after(peer));
+            sessions.send(index / self.plan.partners, &history_after(peer));
         } else {
             peer.level = peer.level.max(to);
         }
@@ -347,7 +342,7 @@ impl Chat {
         };
         peer.level = peer.level.max(page.to);
         if page.more {
-            sessions.send(index, &history_after(peer));
+            sessions.send(index / self.plan.partners, &history_after(peer));
         }
         self.take_entries(now, index, &page.entries, Arrivals::find);
     }
@@ -396,9 +391,6 @@ impl Chat {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if peer.handle != Some(event.conversation) {
-            return;
-        }
         let partner = Handle(digest::user_handle(peer.partner));
         for step in event.steps.iter().filter(|step| step.user == partner) {
             peer.delivered = peer.delivered.max(step.delivered.unwrap_or(0));
@@ -417,9 +409,6 @@ impl Chat {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if marks.conversation != peer.conversation {
-            return;
-        }
         for step in marks.marks.iter().filter(|step| step.user == peer.partner) {
             peer.delivered = peer.delivered.max(step.delivered.unwrap_or(0));
             peer.shown = peer.shown.max(step.shown.unwrap_or(0));
@@ -464,28 +453,6 @@ impl Chat {
     }
 }
 
-impl Peer {
-    /// How far the log is known to be.
-    fn note_seen(&mut self, generation: Generation, seq: u64) {
-        self.seen = self.seen.max_by_seq(Position { generation, seq });
-        self.handle = Some(Handle(digest::handle(self.conversation, generation)));
-    }
-}
-
-/// Asks for what a session lacks.
-fn history_after(peer: &Peer) -> ClientFrame {
-    ClientFrame::History(sync::HistoryRequest {
-        id: HISTORY_ID,
-        conversation: peer.conversation,
-        after: Some(peer.level),
-        before: None,
-        around: None,
-        limit: None,
-        generation: None,
-        hash: None,
-    })
-}
-
 impl Scenario for Chat {
     fn begin(&mut self, start: Instant, sessions: &mut Sessions) {
         let from = start + self.plan.warm_up;
@@ -496,9 +463,9 @@ impl Scenario for Chat {
         };
         self.next = start;
         if self.plan.mode == Mode::Closed {
-            for index in 0..self.peers.len() {
+            for session in 0..self.turns.len() {
                 for _ in 0..self.plan.pipeline {
-                    self.write(index, Instant::now(), sessions);
+                    self.write(session, Instant::now(), sessions);
                 }
             }
         }
@@ -507,17 +474,34 @@ impl Scenario for Chat {
     fn handle_frame(
         &mut self,
         now: Instant,
-        index: usize,
+        session: usize,
         frame: ServerFrame,
         sessions: &mut Sessions,
     ) {
+        let index = match &frame {
+            ServerFrame::Sent(sent) => self.with_id(session, sent.conversation),
+            ServerFrame::Entries(entries) => self.with_id(session, entries.conversation),
+            ServerFrame::Conversation(event) => {
+                self.with_id(session, event.conversation.conversation)
+            }
+            ServerFrame::Said(said) => Some(self.asked_in(session, said.id)),
+            ServerFrame::Messages(event) => self.with_handle(session, event.conversation),
+            ServerFrame::Steps(event) => self.with_handle(session, event.conversation),
+            ServerFrame::History(page) => Some(self.asked_in(session, page.id)),
+            ServerFrame::Marks(marks) => self.with_id(session, marks.conversation),
+            ServerFrame::Error(error) => Some(self.asked_in(session, error.id.unwrap_or(0))),
+            _ => None,
+        };
+        let Some(index) = index else {
+            return;
+        };
         match frame {
             ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
             ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries, sessions),
             ServerFrame::Conversation(event) => {
                 if let Some(peer) = self.peers.get_mut(index) {
                     peer.note_seen(event.conversation.generation, 0);
-                    sessions.send(index, &history_after(peer));
+                    sessions.send(session, &history_after(peer));
                 }
             }
             ServerFrame::Said(said) => self.handle_said(now, index, &said, sessions),
@@ -530,18 +514,25 @@ impl Scenario for Chat {
         }
     }
 
-    fn handle_pause(&mut self, _: Instant, index: usize, sessions: &mut Sessions) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        if self.plan.acknowledge != Acknowledge::Nothing && peer.received > peer.acknowledged {
-            peer.acknowledged = peer.received;
-            let (received, acknowledge) = (peer.received, self.plan.acknowledge);
-            let notice = match peer.handle.filter(|_| self.plan.short) {
-                Some(handle) => seen_notice(handle, received, acknowledge),
-                None => marks_notice([(peer.conversation, received)], acknowledge),
-            };
-            sessions.send(index, &notice);
+    fn handle_pause(&mut self, _: Instant, session: usize, sessions: &mut Sessions) {
+        let Plan {
+            acknowledge,
+            short,
+            partners,
+            ..
+        } = self.plan;
+        let peers = self
+            .peers
+            .get_mut(session * partners..(session + 1) * partners);
+        for peer in peers.into_iter().flatten() {
+            if acknowledge != Acknowledge::Nothing && peer.received > peer.acknowledged {
+                peer.acknowledged = peer.received;
+                let notice = match peer.handle.filter(|_| short) {
+                    Some(handle) => seen_notice(handle, peer.received, acknowledge),
+                    None => marks_notice([(peer.conversation, peer.received)], acknowledge),
+                };
+                sessions.send(session, &notice);
+            }
         }
     }
 
@@ -549,19 +540,19 @@ impl Scenario for Chat {
         while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
             let frames = self.peers.get_mut(index).map(|peer| peer.outbox.again());
             for frame in frames.into_iter().flatten() {
-                sessions.send(index, &frame);
+                sessions.send(index / self.plan.partners, &frame);
             }
         }
         let end = self.plan.window.to;
         if self.plan.mode == Mode::Open {
             while self.next <= now && self.next < end {
-                let index = self.turn;
-                self.turn = (self.turn + 1) % self.peers.len().max(1);
+                let session = self.turn;
+                self.turn = (self.turn + 1) % self.turns.len().max(1);
                 if self.plan.window.holds(self.next) {
                     let lag = Instant::now().saturating_duration_since(self.next);
                     self.sums.lag.record(lag);
                 }
-                self.write(index, self.next, sessions);
+                self.write(session, self.next, sessions);
                 self.next += self.plan.interval;
             }
         }
@@ -580,18 +571,5 @@ impl Scenario for Chat {
             Some((at, _)) => wake.min(*at),
             None => wake,
         })
-    }
-}
-
-trait Furthest {
-    fn max_by_seq(self, other: Position) -> Self;
-}
-
-impl Furthest for Option<Position> {
-    fn max_by_seq(self, other: Position) -> Self {
-        match self {
-            Some(seen) if seen.seq >= other.seq => Some(seen),
-            _ => Some(other),
-        }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Chat;
+use super::peer::partner_of;
 use crate::args::{Acknowledge, ChatArgs, Common, Mode};
 use crate::arrivals::Faults;
 use crate::crew::Played;
@@ -49,7 +50,7 @@ impl Sums {
             self.ticks_missing += missing as u64;
             let mut unacknowledged = peer.given_up.clone();
             unacknowledged.extend(peer.outbox.flights().map(|flight| flight.letter.number));
-            if let Some(partner) = chat.peers.get(index ^ 1) {
+            if let Some(partner) = chat.peers.get(partner_of(index, chat.plan.partners)) {
                 let faults = partner.arrivals.faults(peer.number_next, &unacknowledged);
                 self.faults.add(faults);
             }
@@ -67,7 +68,8 @@ impl Sums {
         let mut report = Report::new("chat");
         report.put("encoding", format!("{:?}", common.encoding).to_lowercase());
         report.put("mode", format!("{:?}", args.mode).to_lowercase());
-        report.put("connections", 2 * args.pair_count());
+        report.put("connections", args.connection_count());
+        report.put("partners", args.partners);
         match args.mode {
             Mode::Closed => {
                 report.put("pipeline", args.pipeline);

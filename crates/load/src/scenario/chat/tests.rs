@@ -16,18 +16,20 @@ struct Table {
     start: Instant,
 }
 
-/// A pair that has begun; the measured time is the first ten seconds.
+/// A pair (or as few as each can have its partners) that has begun; the measured time is the first ten seconds.
 fn pair(arguments: &str) -> Table {
-    let line = format!("tidings-load chat --pairs 1 --warm-up-seconds 0 {arguments}");
-    let Command::Chat(args) = Args::parse_from(line.split_whitespace()).command else {
+    let line = format!("tidings-load chat --warm-up-seconds 0 {arguments}");
+    let Command::Chat(mut args) = Args::parse_from(line.split_whitespace()).command else {
         panic!("not a chat");
     };
+    args.pairs = args.partners;
     let account = |byte| Account {
         user: UserId([byte; 16]),
         token: String::new(),
     };
-    let mut chat = Chat::new(&args, false, &[account(1), account(2)], 0, 1);
-    let mut sessions = Sessions::new([String::new(), String::new()], Encoding::Cbor);
+    let accounts: Vec<_> = (1..=2 * args.partners as u8).map(account).collect();
+    let mut chat = Chat::new(&args, false, &accounts, 0, 1);
+    let mut sessions = Sessions::new(accounts.iter().map(|_| String::new()), Encoding::Cbor);
     let start = Instant::now();
     chat.begin(start, &mut sessions);
     Table {
@@ -193,4 +195,24 @@ fn appointed_times_are_kept_whatever_the_answers() {
     table.handle(10, 0, table.sent(FIRST + 4, 2));
     let took = table.sums().to_sent.quantile_ms(1.0);
     assert!((took - 2.0).abs() < 0.1, "{took}");
+}
+
+#[test]
+fn sessions_write_to_their_partners_in_turn() {
+    let mut table = pair("--partners 2");
+    assert_eq!(table.sessions.traffic.up_frames, 4, "one of each session");
+    let numbers = |table: &Table| -> Vec<u32> {
+        let peers = table.chat.peers.iter();
+        peers.map(|peer| peer.number_next).collect()
+    };
+    assert_eq!(numbers(&table), [1, 0, 1, 0, 1, 0, 1, 0]);
+    table.handle(1, 0, table.sent(FIRST, 2));
+    assert_eq!(numbers(&table), [1, 1, 1, 0, 1, 0, 1, 0]);
+    // Session 1's user is the first partner of session 0, whose second one has not been answered.
+    table.handle(2, 1, table.entries(0, 2));
+    table.handle(3, 0, table.marks(Some(2), Some(2)));
+    let sums = table.sums();
+    assert_eq!((sums.to_arrival.count(), sums.to_read.count()), (1, 1));
+    assert_eq!((sums.ticks_missing, sums.unanswered), (0, 4));
+    assert_eq!(sums.faults, Faults::default());
 }
