@@ -58,7 +58,7 @@ fn pairs_chat_in_a_closed_loop() {
 #[test]
 fn pairs_chat_by_appointment_on_several_threads() {
     let report = play(
-        "chat --connections 12 --mode open --rate 200 --threads 3 --seconds 0.5 --warm-up-seconds 0",
+        "chat --connections 12 --partners 2 --mode open --rate 200 --threads 3 --seconds 0.5 --warm-up-seconds 0",
     );
     // Every appointment was kept, up to those whose answer came after the end.
     assert!(number(&report, "messages") >= 10.0);
