@@ -3,8 +3,12 @@
 //! A conversation pushes under its own lock and then the user's (always in this order), so that what a
 //! session is sent and what its digest says never disagree.
 //!
+//! A digest is the sum of its conversations' `parts`.
+//!
 //! In: events from conversations (`chat/publish.rs`, `chat/marks.rs`). Next: each session's queue
 //! (`session.rs`).
+
+mod parts;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +21,8 @@ use tidings_core::{ConversationId, DeviceId, Time, UserId, digest};
 use tidings_protocol::Code;
 use tidings_protocol::short::Handle;
 
+use self::parts::Parts;
+pub use self::parts::{Part, Place};
 use crate::session::{Caller, Drained, Event, Manner, News, QueueLimits, Session};
 use crate::single_flight::SingleFlight;
 
@@ -61,47 +67,7 @@ struct Looks {
 #[derive(Debug, Default)]
 struct Inner {
     sessions: Vec<Arc<Session>>,
-    /// What each conversation contributes to the digest, in the order of their handles and ids.
-    parts: Vec<(Place, Part)>,
-    sum: Part,
-}
-
-/// A conversation, as sessions name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Its handle: [`digest::handle`].
-    pub handle: u32,
-    /// Its id.
-    pub conversation: ConversationId,
-}
-
-/// What a conversation contributes to a user's digest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Part {
-    /// Its head, the user's read mark, the others' delivered marks.
-    pub plain: u64,
-    /// The others' shown marks, for those to whom they are told.
-    pub shown: u64,
-}
-
-impl Part {
-    /// The sum of two.
-    #[must_use]
-    pub fn with(self, other: Part) -> Part {
-        Part {
-            plain: digest::add(self.plain, other.plain),
-            shown: digest::add(self.shown, other.shown),
-        }
-    }
-
-    /// Without another that was in it.
-    #[must_use]
-    pub fn without(self, other: Part) -> Part {
-        Part {
-            plain: digest::remove(self.plain, other.plain),
-            shown: digest::remove(self.shown, other.shown),
-        }
-    }
+    parts: Parts,
 }
 
 impl Hub {
@@ -308,36 +274,19 @@ impl UserHub {
     /// The conversations that contribute to the digest.
     #[must_use]
     pub fn conversations(&self) -> Vec<ConversationId> {
-        let inner = self.lock();
-        let parts = inner
-            .parts
-            .iter()
-            .filter(|(_, part)| *part != Part::default());
-        parts.map(|(place, _)| place.conversation).collect()
+        self.lock().parts.conversations()
     }
 
     /// What a conversation contributes to the digest.
     #[must_use]
     pub fn part(&self, place: Place) -> Part {
-        let inner = self.lock();
-        let found = inner
-            .parts
-            .binary_search_by_key(&place, |(place, _)| *place);
-        found
-            .ok()
-            .and_then(|index| inner.parts.get(index))
-            .map_or(Part::default(), |(_, part)| *part)
+        self.lock().parts.get(place)
     }
 
     /// The one conversation that this handle means to the user: one that it is in, or was since it came.
     #[must_use]
     pub fn conversation_of(&self, handle: Handle) -> Option<ConversationId> {
-        let inner = self.lock();
-        let first = inner
-            .parts
-            .partition_point(|(place, _)| place.handle < handle.0);
-        let (place, _) = inner.parts.get(first)?;
-        (place.handle == handle.0 && inner.is_clear(first)).then_some(place.conversation)
+        self.lock().parts.conversation_of(handle)
     }
 
     /// The user's live sessions.
@@ -357,7 +306,7 @@ impl UserHub {
 
     /// Sets what the conversation contributes to the digest.
     pub fn set_part(&self, place: Place, part: Part) {
-        self.lock().set_part(place, part);
+        self.lock().parts.set(place, part);
     }
 
     /// Sends an event and, in the same moment, sets what the conversation contributes to the digest.
@@ -378,8 +327,7 @@ impl UserHub {
         mut push: impl FnMut(&Arc<Session>, bool),
     ) -> u64 {
         let mut inner = self.lock();
-        let index = inner.set_part(place, part);
-        let is_clear = inner.is_clear(index);
+        let is_clear = inner.parts.set(place, part);
         for session in &inner.sessions {
             push(session, is_clear);
         }
@@ -428,7 +376,7 @@ impl UserHub {
     }
 
     fn digest_of(&self, inner: &Inner) -> u64 {
-        let Part { plain, shown } = inner.sum;
+        let Part { plain, shown } = inner.parts.sum();
         if self.is_shown() {
             digest::add(plain, shown)
         } else {
@@ -450,92 +398,5 @@ impl Looks {
         self.reading_logs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    /// Answers where it stands. A conversation that one is no longer in contributes nothing.
-    fn set_part(&mut self, place: Place, part: Part) -> usize {
-        match self.parts.binary_search_by_key(&place, |(place, _)| *place) {
-            Ok(index) => {
-                if let Some((_, slot)) = self.parts.get_mut(index) {
-                    self.sum = self.sum.without(*slot).with(part);
-                    *slot = part;
-                }
-                index
-            }
-            Err(_) => {
-                // The log's generation is in the handle, and it may be another one than it was.
-                if let Some(index) = self
-                    .parts
-                    .iter()
-                    .position(|(known, _)| known.conversation == place.conversation)
-                {
-                    let (_, before) = self.parts.remove(index);
-                    self.sum = self.sum.without(before);
-                }
-                self.sum = self.sum.with(part);
-                let index = self.parts.partition_point(|(known, _)| *known < place);
-                self.parts.insert(index, (place, part));
-                index
-            }
-        }
-    }
-
-    /// Whether the handle of the conversation that stands there is nobody else's.
-    fn is_clear(&self, index: usize) -> bool {
-        let handle = |index: usize| self.parts.get(index).map(|(place, _)| place.handle);
-        let is_same = |other| handle(other) == handle(index);
-        !(index.checked_sub(1).is_some_and(is_same) || is_same(index + 1))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place(handle: u32, id: u8) -> Place {
-        Place {
-            handle,
-            conversation: ConversationId([id; 16]),
-        }
-    }
-
-    fn part(plain: u64) -> Part {
-        Part { plain, shown: 0 }
-    }
-
-    #[test]
-    fn a_handle_of_two_conversations_means_neither() {
-        let hub = UserHub::default();
-        let mut clear = Vec::new();
-        for (handle, id) in [(7, 1), (9, 2), (7, 3), (8, 4)] {
-            hub.set_part(place(handle, id), part(1));
-            hub.push_each(place(handle, id), part(1), |_, _| {});
-            let inner = hub.lock();
-            let index = inner
-                .parts
-                .iter()
-                .position(|(known, _)| *known == place(handle, id));
-            clear.push(inner.is_clear(index.unwrap()));
-        }
-        assert_eq!(clear, [true, true, false, true]);
-        let meant = |handle| hub.conversation_of(Handle(handle));
-        assert_eq!(meant(7), None);
-        assert_eq!(meant(8), Some(ConversationId([4; 16])));
-        assert_eq!(meant(9), Some(ConversationId([2; 16])));
-        assert_eq!(meant(10), None);
-        assert_eq!(hub.digest(), 4);
-    }
-
-    #[test]
-    fn a_log_of_another_generation_takes_the_place_of_the_old_one() {
-        let hub = UserHub::default();
-        hub.set_part(place(7, 1), part(5));
-        hub.set_part(place(3, 1), part(2));
-        assert_eq!(hub.digest(), 2);
-        assert_eq!(hub.conversation_of(Handle(7)), None);
-        assert_eq!(hub.part(place(3, 1)), part(2));
-        assert_eq!(hub.conversations(), [ConversationId([1; 16])]);
     }
 }
