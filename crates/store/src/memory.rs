@@ -5,6 +5,7 @@
 //! durable raise came after.
 
 mod log;
+mod marks;
 mod moving;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tidings_core::mark::{Mark, MarkKind, MarkValue};
 use tidings_core::{ClientId, Time, UserId};
 
 use self::log::Log;
+use self::marks::Marks;
 use crate::{
     Alterations, Append, AppendError, ClientIdSearch, Document, DocumentKind, Durability, LogHead,
     MemberQuery, Page, PutDocument, PutError, ReadLog, StateSnapshot, Step, Store, StoreError,
@@ -427,7 +429,7 @@ impl Data {
 
     /// What was late is durable from here on.
     fn settle(&mut self) {
-        self.marks.late.clear();
+        self.marks.settle();
         self.late_steps.clear();
     }
 
@@ -439,112 +441,4 @@ impl Data {
             }
         }
     }
-}
-
-type Owner = [u8; 16];
-type MarkKey = (LogId, Owner, MarkKind, u32);
-
-/// All watermarks, by log and by owner.
-#[derive(Debug, Default)]
-struct Marks {
-    values: BTreeMap<MarkKey, MarkValue>,
-    /// The same marks in the order of their owners.
-    by_owner: BTreeSet<(Owner, LogId, MarkKind, u32)>,
-    /// Marks that were raised late, with the value that a crash would leave them at.
-    late: BTreeMap<MarkKey, Option<MarkValue>>,
-}
-
-impl Marks {
-    fn raise(&mut self, mark: Mark) {
-        let key = (mark.log, mark.owner, mark.kind, mark.lane);
-        let before = self.values.get(&key).copied();
-        let after = before.map_or(mark.value, |before| before.max(mark.value));
-        if before != Some(after) {
-            self.late.entry(key).or_insert(before);
-            self.put(key, Some(after));
-        }
-    }
-
-    fn crash(&mut self) {
-        for (key, before) in std::mem::take(&mut self.late) {
-            self.put(key, before);
-        }
-    }
-
-    fn put(&mut self, key: MarkKey, value: Option<MarkValue>) {
-        let (log, owner, kind, lane) = key;
-        if let Some(value) = value {
-            self.values.insert(key, value);
-            self.by_owner.insert((owner, log, kind, lane));
-        } else {
-            self.values.remove(&key);
-            self.by_owner.remove(&(owner, log, kind, lane));
-        }
-    }
-
-    fn of(&self, log: LogId, owner: Owner) -> impl Iterator<Item = Mark> {
-        self.values
-            .range((log, owner, MarkKind::Delivered, 0)..)
-            .take_while(move |((of, by, ..), _)| (*of, *by) == (log, owner))
-            .map(mark_of)
-    }
-
-    fn of_log(&self, log: LogId, after: Option<Owner>, limit: usize) -> Vec<Mark> {
-        let marks = self
-            .values
-            .range((log, after.unwrap_or_default(), MarkKind::Delivered, 0)..)
-            .take_while(|((of, ..), _)| *of == log)
-            .map(mark_of)
-            .filter(|mark| after.is_none_or(|after| mark.owner > after));
-        whole_groups(marks, limit, |mark| mark.owner)
-    }
-
-    fn memberships(&self, user: Owner, after: Option<LogId>, limit: usize) -> Vec<Mark> {
-        let marks = self
-            .by_owner
-            .range((user, after.unwrap_or(FIRST_LOG), MarkKind::Delivered, 0)..)
-            .take_while(|(owner, ..)| *owner == user)
-            .filter(|(_, log, kind, _)| {
-                matches!(kind, MarkKind::Joined | MarkKind::Left | MarkKind::Head)
-                    && after.is_none_or(|after| *log > after)
-            })
-            .filter_map(|&(owner, log, kind, lane)| {
-                self.values
-                    .get_key_value(&(log, owner, kind, lane))
-                    .map(mark_of)
-            });
-        whole_groups(marks, limit, |mark| mark.log)
-    }
-}
-
-/// The smallest id that a log can have.
-const FIRST_LOG: LogId = LogId {
-    owner: [0; 16],
-    part: tidings_core::log::LogPart::Conversation,
-};
-
-fn mark_of((&(log, owner, kind, lane), &value): (&MarkKey, &MarkValue)) -> Mark {
-    Mark {
-        log,
-        owner,
-        kind,
-        lane,
-        value,
-    }
-}
-
-/// Marks up to `limit`, and the rest of the group in which that falls.
-fn whole_groups<K: PartialEq>(
-    marks: impl Iterator<Item = Mark>,
-    limit: usize,
-    group: impl Fn(&Mark) -> K,
-) -> Vec<Mark> {
-    let mut page: Vec<Mark> = Vec::new();
-    for mark in marks {
-        if page.len() >= limit && page.last().is_some_and(|last| group(last) != group(&mark)) {
-            break;
-        }
-        page.push(mark);
-    }
-    page
 }
