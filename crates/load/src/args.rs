@@ -115,15 +115,15 @@ pub enum Command {
 /// `chat`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ChatArgs {
-    /// Pairs; each has two connections and one direct conversation.
+    /// Pairs; each has two connections and, with one partner each, one direct conversation.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub pairs: u32,
     /// Instead of pairs: connections, two to a pair.
     #[arg(long, conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(2..))]
     pub connections: Option<u32>,
-    /// Others that each connection writes to in turn, each in a conversation of its own; the number of connections must be
-    /// a multiple of twice as many.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// Others that each connection writes to in turn, each in a conversation of its own; the number of pairs must be a
+    /// multiple of it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub partners: u32,
     /// How long to measure, in seconds.
     #[arg(long, default_value_t = 10.0, value_parser = parse_positive)]
@@ -166,14 +166,13 @@ impl ChatArgs {
     /// # Errors
     /// When the connections cannot be parted so.
     pub fn circle_count(&self) -> Result<usize, Error> {
-        let (connections, circle) = (self.connection_count(), 2 * self.partners as usize);
-        if !connections.is_multiple_of(circle) {
-            let partners = self.partners;
+        let (pairs, partners) = (self.connection_count() / 2, self.partners as usize);
+        if !pairs.is_multiple_of(partners) {
             return Err(Error::Arguments(format!(
-                "with {partners} partners each, connections come in groups of {circle}, not {connections}"
+                "with {partners} partners each, the number of pairs is a multiple of {partners}, not {pairs}"
             )));
         }
-        Ok(connections / circle)
+        Ok(pairs / partners)
     }
 }
 

@@ -151,8 +151,8 @@ impl Applier {
         let rows = closed.layer.rows();
         let zeros = closed.segment.rows_to_zero();
         let time = closed.filled_in.mul_f64(TIME_FOR_IT);
-        // Rows are written, and given back.
-        let mut pace = Pace::over(time, 2 * rows + zeros, &self.inbox.hurry);
+        let all = rows + closed.layer.rows_to_give_back() + zeros;
+        let mut pace = Pace::over(time, all, &self.inbox.hurry);
         for file in &closed.files {
             file.sync_data().map_err(|error| failed(&error))?;
         }

@@ -34,8 +34,8 @@ use crate::{damaged_row, misuse};
 /// Rows that the committer remembers of logs (about 150 bytes each) and of steps (about 80).
 const LOGS_CACHED_MAX: usize = 300_000;
 const STEPS_CACHED_MAX: usize = 200_000;
-/// Logs of which it remembers marks (about 250 bytes each: two users with a device each have four rows), and rows of
-/// marks besides (about 120).
+/// Logs of which it remembers marks (about 150 bytes each, two users with a device each have four rows; and 70 for its
+/// place), and rows of marks besides (about 120).
 const LOGS_OF_MARKS_CACHED_MAX: usize = 300_000;
 const FURTHER_MARKS_CACHED_MAX: usize = 100_000;
 

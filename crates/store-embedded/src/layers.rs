@@ -87,7 +87,7 @@ pub(crate) struct Size {
 
 /// The rows of one table in a layer.
 pub(crate) struct TableRows<'a> {
-    parts: &'a [((u128, &'a Place), &'a Part)],
+    parts: &'a [(&'a Place, &'a Part)],
     arena: &'a Arena,
     pub(crate) size: Size,
 }
@@ -166,12 +166,14 @@ impl Layer {
     ) -> Result<(), E> {
         let all = self.parts.read().unwrap_or_else(PoisonError::into_inner);
         let parts = all.by_place.iter();
-        let mut parts: Vec<_> = parts.map(|(place, part)| (place.order(), part)).collect();
+        let mut sorted: Vec<_> = parts.map(|(place, part)| (place.order(), part)).collect();
         // What lies in one place begins with the same log: in the order of places keys are in theirs.
-        parts.sort_unstable_by_key(|(order, _)| *order);
+        sorted.sort_unstable_by_key(|(order, _)| *order);
+        let sorted = sorted.into_iter();
+        let parts: Vec<_> = sorted.map(|((_, place), part)| (place, part)).collect();
         parts
-            .chunk_by(|((_, a), _), ((_, b), _)| a.table == b.table)
-            .filter_map(|parts| Some((parts.first()?.0.1.table, parts)))
+            .chunk_by(|(a, _), (b, _)| a.table == b.table)
+            .filter_map(|parts| Some((parts.first()?.0.table, parts)))
             .try_for_each(|(table, parts)| {
                 let size = all.sizes.get(usize::from(table));
                 let size = size.copied().unwrap_or_default();
@@ -186,21 +188,29 @@ impl Layer {
         parts.sizes.iter().map(|size| size.rows).sum()
     }
 
-    /// Gives its rows back part by part, `each` time saying how many they were; if nobody else reads them any more.
+    /// As how many rows it counts to give its memory back.
+    pub(crate) fn rows_to_give_back(&self) -> usize {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let blocks: usize = parts.by_place.values().map(Part::blocks).sum();
+        parts.arena.pieces() * ROWS_OF_PIECE + blocks
+    }
+
+    /// Gives its memory back little by little, `each` time saying as how many rows that counts; if nobody else reads
+    /// it any more.
     pub(crate) fn give_back(self: Arc<Layer>, mut each: impl FnMut(usize)) {
         let Some(layer) = Arc::into_inner(self) else {
             return;
         };
         let parts = layer.parts.into_inner();
         let parts = parts.unwrap_or_else(PoisonError::into_inner);
-        for (_, part) in parts.by_place {
-            let rows = part.len();
-            drop(part);
-            each(rows);
-        }
         for piece in parts.arena.into_pieces() {
             drop(piece);
             each(ROWS_OF_PIECE);
+        }
+        for (_, part) in parts.by_place {
+            let blocks = part.blocks();
+            drop(part);
+            each(blocks);
         }
     }
 
@@ -296,3 +306,6 @@ impl Layers {
         stack.0.retain(|other| !Arc::ptr_eq(other, layer));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -373,7 +373,8 @@ impl Batch {
         self.changes.len()
     }
 
-    /// Keys and values of the changes of a table, but for those in the first `before` bytes. `None`: the row is deleted.
+    /// Keys and values of the changes of a table, but for those in the first `before` bytes. `None`: the row is
+    /// deleted.
     pub(crate) fn rows_of(
         &self,
         table: &Table,

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tidings_core::log::{LogId, Seq};
-use tidings_core::mark::{Mark, MarkKind, MarkValue};
+use tidings_core::mark::Mark;
 use tidings_core::{ClientId, Time, UserId};
 
 use self::log::Log;
@@ -65,7 +65,7 @@ impl MemoryStore {
         self.lock().held.get_or_insert_default();
     }
 
-    /// How many appends wait; of those handed over together the first.
+    /// How many appends wait, each of which was polled once; of those handed over together the first.
     #[must_use]
     pub fn holds(&self) -> usize {
         self.lock().held.as_ref().map_or(0, Vec::len)

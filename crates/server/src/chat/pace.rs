@@ -1,5 +1,5 @@
 //! Pauses between the rounds of a lane, exact to some tens of microseconds. The runtime's own timer counts whole
-//! milliseconds and rounds up: a pause of one would be of one to two, and longer than all else that a message waits for.
+//! milliseconds and rounds up: a pause of one would be of one to two, longer than all else that a message waits for.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ impl Pace {
     /// Waits until a moment that is near. Where the system has no exact timers for us, or no more of them, that is
     /// the runtime's next tick.
     pub(super) async fn until(&mut self, at: Instant) {
-        let rest = at.saturating_duration_since(Instant::now());
-        if rest < SHORTEST {
+        let rest = || at.saturating_duration_since(Instant::now());
+        if rest() < SHORTEST {
             return;
         }
         #[cfg(target_os = "linux")]
-        match self.wait(rest).await {
+        match self.wait(rest()).await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "a lane pauses without an exact timer"),
         }
-        sleep(rest).await;
+        sleep(rest()).await;
     }
 
     #[cfg(target_os = "linux")]

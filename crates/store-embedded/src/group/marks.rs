@@ -1,5 +1,5 @@
-//! The marks that the committer remembers, as the rows that they are: those of a log together, as far as their owners are
-//! few, for they are raised together; those of further owners each by themselves.
+//! The marks that the committer remembers, as the rows that they are: those of a log together, as far as their owners
+//! are few, for they are raised together; those of further owners each by themselves.
 
 use std::ops::Range;
 
@@ -14,8 +14,9 @@ use crate::recent::Recent;
 
 /// So many owners of a log are remembered together: two users with two devices each are six.
 const TOGETHER_MAX: usize = 6;
-/// Owner, and length of the row.
-const HEADER: usize = 16 + 4;
+/// Bytes of a row's length, and of all that stands before a row: its owner and that.
+const LENGTH: usize = 4;
+const HEADER: usize = 16 + LENGTH;
 
 /// Rows of marks by log and owner.
 #[derive(Debug)]
@@ -61,7 +62,10 @@ impl Packed {
             self.0[found].copy_from_slice(row);
             return;
         }
-        self.0[found.start - 4..found.start].copy_from_slice(&(row.len() as u32).to_le_bytes());
+        let length = found.start - LENGTH..found.start;
+        self.0[length].copy_from_slice(&(row.len() as u32).to_le_bytes());
+        // Exactly: there are hundreds of thousands of them.
+        self.0.reserve_exact(row.len().saturating_sub(found.len()));
         self.0.splice(found, row.iter().copied());
     }
 }
@@ -82,8 +86,8 @@ impl CachedMarks {
         }
     }
 
-    /// Forgets what was not used lately, if it is much. What was written since may not be in the tables yet, where what is
-    /// forgotten is read again: so never in the middle of a group.
+    /// Forgets what was not used lately, if it is much. What was written since may not be in the tables yet, where what
+    /// is forgotten is read again: so never in the middle of a group.
     pub(super) fn make_room(&mut self) {
         self.logs.make_room();
         self.further.make_room();

@@ -1,10 +1,10 @@
-//! Rows behind one another in large pieces of memory: a layer has hundreds of thousands of them, most of which
-//! live for some seconds. Two blocks of the heap for each row took more memory than the rows, and a visit to memory that
-//! was in no cache for each of them.
+//! Rows behind one another in large pieces of memory: a layer has hundreds of thousands of them, which live for some
+//! seconds. Two blocks of the heap for each row took more memory than the rows, and each cost a visit to memory that
+//! was in no cache.
 //!
 //! ```text
 //! row       length of the value (u32; all ones: the row is deleted), room for it (u32), length of the key (u16),
-//!           key, room for the value; then zeros up to a multiple of 16
+//!           key, room for the value, which ends at a multiple of 16
 //! ```
 
 /// Rows begin at multiples of this.
@@ -111,6 +111,11 @@ impl Arena {
         Some((key, value))
     }
 
+    /// How many pieces there are.
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// Its pieces, to be given back one by one.
     pub(super) fn into_pieces(self) -> Vec<Vec<u8>> {
         self.pieces
@@ -125,6 +130,15 @@ fn length_of(value: Option<&[u8]>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_one_of_65535_pieces_and_65536_steps() {
+        let last = At::new(65_534, PIECE - STEP).unwrap();
+        assert_eq!(last.place(), (65_534, PIECE - STEP));
+        assert_ne!(last, At::NONE);
+        assert_eq!(At::new(65_535, 0), None);
+        assert_eq!(At::new(0, PIECE), None);
+    }
 
     #[test]
     fn rows_are_where_they_were_put_however_long_they_are() {

@@ -57,14 +57,16 @@ impl Part {
     ) -> Result<Option<usize>, Full> {
         let place = match self {
             Part::InTree(rows) => match rows.get_mut(key) {
-                Some(at) => return replace(at, value, arena).map(Some),
+                Some(at) => return replace(at, key, value, arena).map(Some),
                 None => {
                     rows.insert(key.into(), arena.push(key, value)?);
                     return Ok(None);
                 }
             },
             _ => match find(self.list(), key, arena) {
-                Ok(place) => return replace(&mut self.list_mut()[place], value, arena).map(Some),
+                Ok(place) => {
+                    return replace(&mut self.list_mut()[place], key, value, arena).map(Some);
+                }
                 Err(place) => place,
             },
         };
@@ -136,6 +138,15 @@ impl Part {
         }
     }
 
+    /// How many blocks of the heap it has, its rows' keys in a tree included.
+    pub(super) fn blocks(&self) -> usize {
+        match self {
+            Part::Few(_) => 0,
+            Part::Listed(_) => 1,
+            Part::InTree(rows) => rows.len(),
+        }
+    }
+
     /// All rows, by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = At> {
         let in_tree = match self {
@@ -177,11 +188,15 @@ impl Part {
 }
 
 /// Writes another value of a row. Answers how long the one before was.
-fn replace(at: &mut At, value: Option<&[u8]>, arena: &mut Arena) -> Result<usize, Full> {
+fn replace(
+    at: &mut At,
+    key: &[u8],
+    value: Option<&[u8]>,
+    arena: &mut Arena,
+) -> Result<usize, Full> {
     let before = arena.row(*at).1.map_or(0, <[u8]>::len);
     if !arena.set(*at, value) {
-        let key = arena.row(*at).0.to_vec();
-        *at = arena.push(&key, value)?;
+        *at = arena.push(key, value)?;
     }
     Ok(before)
 }

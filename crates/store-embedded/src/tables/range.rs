@@ -10,8 +10,9 @@ use tidings_store::StoreError;
 use super::{Pair, bound, pair};
 use crate::layers::{End, Place, Range, Stack};
 
-/// Rows of the layers that are taken at a time.
-const FRESH_ROWS: usize = 64;
+/// Rows of the layers that are taken at a time: few at first, for often one is enough, then more and more.
+const FRESH_ROWS: usize = 4;
+const FRESH_ROWS_MAX: usize = 64;
 
 /// What the layers say of the rows in a range, taken a few at a time from either end.
 pub(super) struct Fresh {
@@ -19,6 +20,8 @@ pub(super) struct Fresh {
     place: Place,
     /// What is not taken yet.
     rest: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+    /// How many are taken next.
+    next: usize,
     front: VecDeque<Row>,
     back: VecDeque<Row>,
 }
@@ -32,6 +35,7 @@ impl Fresh {
             stack,
             place,
             rest: (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec)),
+            next: FRESH_ROWS,
             front: VecDeque::new(),
             back: VecDeque::new(),
         }
@@ -39,7 +43,8 @@ impl Fresh {
 
     fn take(&mut self, end: End) -> VecDeque<Row> {
         let rest = (bound(&self.rest.0), bound(&self.rest.1));
-        let rows = self.stack.range(self.place, rest, end, FRESH_ROWS);
+        let rows = self.stack.range(self.place, rest, end, self.next);
+        self.next = (4 * self.next).min(FRESH_ROWS_MAX);
         let excluded =
             |row: Option<(&UserKey, _)>| row.map(|(key, _)| Bound::Excluded(key.to_vec()));
         match end {

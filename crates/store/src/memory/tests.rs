@@ -3,6 +3,7 @@
 use tidings_core::conversation::Retention;
 use tidings_core::entry::{Body, Entry, Envelope, Kind};
 use tidings_core::log::{Generation, LogPart};
+use tidings_core::mark::{MarkKind, MarkValue};
 use tidings_core::{ClientId, DeviceId};
 
 use super::*;

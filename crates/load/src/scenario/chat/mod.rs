@@ -6,14 +6,14 @@ mod peer;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tidings_core::{ConversationId, UserId, digest};
-use tidings_protocol::send::Sent;
-use tidings_protocol::short::{Handle, Messages, Said, Steps};
-use tidings_protocol::{ServerFrame, entry as wire, mark, problem, sync};
+use tidings_protocol::short::{Handle, Messages};
+use tidings_protocol::{ServerFrame, entry as wire, problem, sync};
 
 use self::peer::{Peer, history_after, partner_of};
 use self::sums::Sums;
@@ -24,7 +24,6 @@ use crate::args::{Acknowledge, ChatArgs, Common, EncodingArg, Mode, Until, durat
 use crate::arrivals::Arrivals;
 use crate::crew::{self, Part, Schedule, split};
 use crate::engine::{Scenario, Step, refusal};
-use crate::latency::Latency;
 use crate::letter::Letter;
 use crate::outbox::{Destination, Outbox, Refused};
 use crate::report::Report;
@@ -201,88 +200,6 @@ impl Chat {
         session * self.plan.partners + Outbox::number_of(id, self.plan.partners as u64) as usize
     }
 
-    fn handle_sent(&mut self, now: Instant, index: usize, sent: &Sent, sessions: &mut Sessions) {
-        if let Some(peer) = self.peers.get_mut(index) {
-            peer.note_seen(sent.generation, sent.seq);
-        }
-        self.handle_accepted(now, index, (sent.id, sent.seq), sessions);
-    }
-
-    /// An answer that may stand for the entry's event.
-    fn handle_said(&mut self, now: Instant, index: usize, said: &Said, sessions: &mut Sessions) {
-        if said.ordinal.is_some() {
-            self.cover(index, said.seq, said.seq, sessions);
-        }
-        self.handle_accepted(now, index, (said.id, said.seq), sessions);
-    }
-
-    /// The message with this request's id has become an entry.
-    fn handle_accepted(
-        &mut self,
-        now: Instant,
-        index: usize,
-        (id, seq): (u64, u64),
-        sessions: &mut Sessions,
-    ) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let Some(flight) = peer.outbox.sent(id) else {
-            return;
-        };
-        self.sums.accepted += 1;
-        self.sums.accepted_in_window += u64::from(self.plan.window.holds(now));
-        if self.plan.window.holds(flight.started) {
-            let took = now.saturating_duration_since(flight.started);
-            self.sums.to_sent.record(took);
-        }
-        if self.plan.acknowledge != Acknowledge::Nothing {
-            self.open_ends += 1;
-            peer.for_delivered.push_back((seq, flight.started));
-            if self.plan.acknowledge == Acknowledge::Read {
-                self.open_ends += 1;
-                peer.for_read.push_back((seq, flight.started));
-            }
-        }
-        if self.plan.until == Until::Sent {
-            self.next_of(now, index, sessions);
-        }
-        // The partner may have been quicker than the answer.
-        self.take_ticks(now, index, sessions);
-    }
-
-    fn take_ticks(&mut self, now: Instant, index: usize, sessions: &mut Sessions) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let window = self.plan.window;
-        let pass = |queue: &mut VecDeque<(u64, Instant)>, mark: u64, latency: &mut Latency| {
-            let mut passed = 0;
-            while let Some((_, started)) = queue.pop_front_if(|(seq, _)| *seq <= mark) {
-                passed += 1;
-                if window.holds(started) {
-                    latency.record(now.saturating_duration_since(started));
-                }
-            }
-            passed
-        };
-        let delivered = pass(
-            &mut peer.for_delivered,
-            peer.delivered,
-            &mut self.sums.to_delivered,
-        );
-        let read = pass(&mut peer.for_read, peer.shown, &mut self.sums.to_read);
-        self.open_ends = self.open_ends.saturating_sub(delivered + read);
-        let ended = match self.plan.until {
-            Until::Sent => 0,
-            Until::Delivered => delivered,
-            Until::Read => read,
-        };
-        for _ in 0..ended {
-            self.next_of(now, index, sessions);
-        }
-    }
-
     fn handle_entries(
         &mut self,
         now: Instant,
@@ -387,35 +304,6 @@ impl Chat {
         }
     }
 
-    fn handle_steps(&mut self, now: Instant, index: usize, event: &Steps, sessions: &mut Sessions) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let partner = Handle(digest::user_handle(peer.partner));
-        for step in event.steps.iter().filter(|step| step.user == partner) {
-            peer.delivered = peer.delivered.max(step.delivered.unwrap_or(0));
-            peer.shown = peer.shown.max(step.shown.unwrap_or(0));
-        }
-        self.take_ticks(now, index, sessions);
-    }
-
-    fn handle_marks(
-        &mut self,
-        now: Instant,
-        index: usize,
-        marks: &mark::Marks,
-        sessions: &mut Sessions,
-    ) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        for step in marks.marks.iter().filter(|step| step.user == peer.partner) {
-            peer.delivered = peer.delivered.max(step.delivered.unwrap_or(0));
-            peer.shown = peer.shown.max(step.shown.unwrap_or(0));
-        }
-        self.take_ticks(now, index, sessions);
-    }
-
     fn handle_error(
         &mut self,
         now: Instant,
@@ -478,38 +366,51 @@ impl Scenario for Chat {
         frame: ServerFrame,
         sessions: &mut Sessions,
     ) {
-        let index = match &frame {
-            ServerFrame::Sent(sent) => self.with_id(session, sent.conversation),
-            ServerFrame::Entries(entries) => self.with_id(session, entries.conversation),
-            ServerFrame::Conversation(event) => {
-                self.with_id(session, event.conversation.conversation)
-            }
-            ServerFrame::Said(said) => Some(self.asked_in(session, said.id)),
-            ServerFrame::Messages(event) => self.with_handle(session, event.conversation),
-            ServerFrame::Steps(event) => self.with_handle(session, event.conversation),
-            ServerFrame::History(page) => Some(self.asked_in(session, page.id)),
-            ServerFrame::Marks(marks) => self.with_id(session, marks.conversation),
-            ServerFrame::Error(error) => Some(self.asked_in(session, error.id.unwrap_or(0))),
-            _ => None,
-        };
-        let Some(index) = index else {
-            return;
-        };
         match frame {
-            ServerFrame::Sent(sent) => self.handle_sent(now, index, &sent, sessions),
-            ServerFrame::Entries(entries) => self.handle_entries(now, index, &entries, sessions),
+            ServerFrame::Sent(sent) => {
+                if let Some(index) = self.with_id(session, sent.conversation) {
+                    self.handle_sent(now, index, &sent, sessions);
+                }
+            }
+            ServerFrame::Said(said) => {
+                let index = self.asked_in(session, said.id);
+                self.handle_said(now, index, &said, sessions);
+            }
+            ServerFrame::Entries(entries) => {
+                if let Some(index) = self.with_id(session, entries.conversation) {
+                    self.handle_entries(now, index, &entries, sessions);
+                }
+            }
+            ServerFrame::Messages(event) => {
+                if let Some(index) = self.with_handle(session, event.conversation) {
+                    self.handle_messages(now, index, &event, sessions);
+                }
+            }
             ServerFrame::Conversation(event) => {
-                if let Some(peer) = self.peers.get_mut(index) {
+                let index = self.with_id(session, event.conversation.conversation);
+                if let Some(peer) = index.and_then(|index| self.peers.get_mut(index)) {
                     peer.note_seen(event.conversation.generation, 0);
                     sessions.send(session, &history_after(peer));
                 }
             }
-            ServerFrame::Said(said) => self.handle_said(now, index, &said, sessions),
-            ServerFrame::Messages(event) => self.handle_messages(now, index, &event, sessions),
-            ServerFrame::Steps(event) => self.handle_steps(now, index, &event, sessions),
-            ServerFrame::History(page) => self.handle_history(now, index, &page, sessions),
-            ServerFrame::Marks(marks) => self.handle_marks(now, index, &marks, sessions),
-            ServerFrame::Error(error) => self.handle_error(now, index, &error, sessions),
+            ServerFrame::History(page) => {
+                let index = self.asked_in(session, page.id);
+                self.handle_history(now, index, &page, sessions);
+            }
+            ServerFrame::Steps(event) => {
+                if let Some(index) = self.with_handle(session, event.conversation) {
+                    self.handle_steps(now, index, &event, sessions);
+                }
+            }
+            ServerFrame::Marks(marks) => {
+                if let Some(index) = self.with_id(session, marks.conversation) {
+                    self.handle_marks(now, index, &marks, sessions);
+                }
+            }
+            ServerFrame::Error(error) => {
+                let index = self.asked_in(session, error.id.unwrap_or(0));
+                self.handle_error(now, index, &error, sessions);
+            }
             _ => {}
         }
     }

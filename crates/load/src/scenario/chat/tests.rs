@@ -8,6 +8,8 @@ use tidings_core::entry::Kind as LogKind;
 use tidings_core::{ClientId, DeviceId, Generation, Time};
 use tidings_protocol::entry::{Content, Entry};
 use tidings_protocol::mark::{MarkStep, Marks};
+use tidings_protocol::send::Sent;
+use tidings_protocol::short::Said;
 use tidings_protocol::{Code, Encoding, Problem};
 
 struct Table {
@@ -19,10 +21,9 @@ struct Table {
 /// A pair (or as few as each can have its partners) that has begun; the measured time is the first ten seconds.
 fn pair(arguments: &str) -> Table {
     let line = format!("tidings-load chat --warm-up-seconds 0 {arguments}");
-    let Command::Chat(mut args) = Args::parse_from(line.split_whitespace()).command else {
+    let Command::Chat(args) = Args::parse_from(line.split_whitespace()).command else {
         panic!("not a chat");
     };
-    args.pairs = args.partners;
     let account = |byte| Account {
         user: UserId([byte; 16]),
         token: String::new(),
@@ -211,8 +212,28 @@ fn sessions_write_to_their_partners_in_turn() {
     // Session 1's user is the first partner of session 0, whose second one has not been answered.
     table.handle(2, 1, table.entries(0, 2));
     table.handle(3, 0, table.marks(Some(2), Some(2)));
+    // Answers that name no conversation are told by their request.
+    let said = Said {
+        id: FIRST + 1,
+        seq: 2,
+        at: Time(0).into(),
+        ordinal: None,
+    };
+    let problem = Problem::new(Code::Busy);
+    let id = Some(FIRST + 3);
+    table.handle(4, 0, ServerFrame::Said(said));
+    assert_eq!(numbers(&table), [2, 1, 1, 0, 1, 0, 1, 0]);
+    table.handle(5, 0, table.sent(FIRST + 2, 3));
+    assert_eq!(numbers(&table), [2, 2, 1, 0, 1, 0, 1, 0]);
+    let busy = ServerFrame::Error(problem::ErrorFrame { id, problem });
+    table.handle(6, 0, busy);
+    let before = table.sessions.traffic.up_frames;
+    let later = table.start + Duration::from_secs(1);
+    table.chat.poll(later, &mut table.sessions);
+    assert_eq!(table.sessions.traffic.up_frames, before + 1, "sent again");
     let sums = table.sums();
+    assert_eq!(sums.refusals.for_now, 1);
     assert_eq!((sums.to_arrival.count(), sums.to_read.count()), (1, 1));
-    assert_eq!((sums.ticks_missing, sums.unanswered), (0, 4));
-    assert_eq!(sums.faults, Faults::default());
+    assert_eq!((sums.ticks_missing, sums.unanswered), (4, 4));
+    assert_eq!(sums.faults.lost, 2, "accepted, and never seen to arrive");
 }
