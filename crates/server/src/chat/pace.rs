@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 /// What is shorter is not waited for.
 const SHORTEST: Duration = Duration::from_micros(50);
@@ -20,16 +20,17 @@ impl Pace {
     /// Waits until a moment that is near. Where the system has no exact timers for us, or no more of them, that is
     /// the runtime's next tick.
     pub(super) async fn until(&mut self, at: Instant) {
-        let rest = || at.saturating_duration_since(Instant::now());
-        if rest() < SHORTEST {
+        // Looked at once: it may be over by the time of a second look.
+        let rest = at.saturating_duration_since(Instant::now());
+        if rest < SHORTEST {
             return;
         }
         #[cfg(target_os = "linux")]
-        match self.wait(rest()).await {
+        match self.wait(rest).await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "a lane pauses without an exact timer"),
         }
-        sleep(rest()).await;
+        sleep_until(at).await;
     }
 
     #[cfg(target_os = "linux")]
@@ -70,8 +71,12 @@ mod exact {
             AsyncFd::with_interest(fd, Interest::READABLE).map(Timer)
         }
 
-        /// Waits for a time, which is not zero.
+        /// Waits for a time.
         pub(super) async fn wait(&self, time: Duration) -> io::Result<()> {
+            // To the system zero means never.
+            if time.is_zero() {
+                return Ok(());
+            }
             let once = Itimerspec {
                 it_interval: Timespec::default(),
                 it_value: Timespec::try_from(time).map_err(io::Error::other)?,
@@ -104,6 +109,17 @@ mod tests {
             pace.until(until).await;
             let early = until.saturating_duration_since(Instant::now());
             assert!(early < SHORTEST, "{micros} µs: {early:?} too early");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn no_time_at_all_ends_at_once() {
+        let timer = exact::Timer::new().unwrap();
+        for time in [0, 1, 0] {
+            let waiting = timer.wait(Duration::from_nanos(time));
+            let ended = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+            ended.expect("it ends").unwrap();
         }
     }
 
