@@ -107,11 +107,6 @@ impl Talkers {
         }
     }
 
-    /// Whether anything was sent since the last look.
-    pub fn has_sent(&self) -> bool {
-        self.gaps.sent.load(Ordering::Relaxed) > 0
-    }
-
     /// What happened since the last look.
     pub fn look(&self) -> Look {
         Look {

@@ -59,10 +59,6 @@ impl Stage {
                 .min(Duration::from_secs(3)),
         )
         .await;
-        // A node that was frozen before may not have caught up yet when the next one is killed.
-        while !self.talkers.has_sent() && began.elapsed() < self.wait_max {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
         let calm = Instant::now();
         let look = self.talkers.look();
         self.rows.push(format!(
