@@ -282,7 +282,7 @@ fn replay(tables: &Tables, files: &BodyFiles, folder: &Path) -> io::Result<u64> 
                 }
             }
             let taken = layer.take(record.changes, place);
-            taken.map_err(|_| io::Error::other("there are too many rows"))
+            taken.map_err(io::Error::other)
         })?;
         // Nothing is begun after a commit that was not written whole.
         if let Some(torn) = torn.filter(|_| replayed.records > 0) {

@@ -159,7 +159,7 @@ impl Committer {
             self.write_behind
                 .wrote(&finished.bodies, || bodies.unsynced());
             let taken = self.layer.take(changes, place);
-            taken.map_err(|_| failed(&"there are too many rows"))?;
+            taken.map_err(|error| failed(&error))?;
             let opened = *self.opened.get_or_insert_with(Instant::now);
             self.close_at.get_or_insert(opened + LAYER_FOR);
         }

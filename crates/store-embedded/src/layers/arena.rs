@@ -38,7 +38,8 @@ impl At {
 pub(super) type Row<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// There is no place for a further row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are too many rows")]
 pub(crate) struct Full;
 
 /// Rows, which are found by where they are.
